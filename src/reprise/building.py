@@ -1,0 +1,132 @@
+"""From a resolved config to the objects of a run, with mistakes turned into one sentence each."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning.pytorch as pl
+import pydantic
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from lightning.pytorch.loggers import Logger
+
+from reprise.data.base import Source
+from reprise.data.store import FileStore
+from reprise.errors import UserError
+
+log = logging.getLogger("reprise")
+
+
+def instantiate(node: dict[str, Any], where: str, **extra: Any) -> Any:
+    """Build a config node's object; a wrong or missing argument becomes a sentence that names its key."""
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, pydantic.ValidationError):
+            raise UserError(_validation_sentence(cause, where)) from error
+        if isinstance(cause, TypeError) and "argument" in str(cause):
+            raise UserError(f"{where}: {cause}.") from error
+        raise cause or error from error
+
+
+def _validation_sentence(error: pydantic.ValidationError, where: str) -> str:
+    parts = []
+    for problem in error.errors(include_url=False):
+        key = ".".join([where, *(str(step) for step in problem["loc"])])
+        parts.append(f"{key}={problem['input']!r} cannot be used: {problem['msg'].lower()}")
+    return "; ".join(parts) + "."
+
+
+def source(config: dict[str, Any]) -> Source:
+    """Load the data set."""
+    return instantiate(config["dataset"], "dataset", store=FileStore(Path(config["paths"]["data_dir"])))
+
+
+def datamodule(config: dict[str, Any], data: Source) -> pl.LightningDataModule:
+    """Turn the data into the paper's protocol."""
+    return instantiate(config["method"]["datamodule"], "method.datamodule", source=data, seed=config["seed"])
+
+
+def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.LightningModule:
+    """Build the method, and refuse a data set or hardware that it cannot work with."""
+    built = instantiate(config["method"]["module"], "method.module", spec=data.spec, seed=config["seed"])
+    name, spec = config["method"]["name"], data.spec
+    if spec.task not in built.tasks:
+        raise UserError(
+            f"method={name} needs a {' or '.join(built.tasks)} target, and dataset={spec.name} has a {spec.task} one; "
+            f"suitable data sets: {', '.join(suitable(built.tasks))}."
+        )
+    devices = config["hardware"]["devices"]
+    if built.single_device and devices != 1:
+        raise UserError(
+            f"method={name} trains on one device and the hardware asks for {devices}: use hardware=cpu or hardware=gpu, "
+            "and run seeds side by side with `-m hydra/launcher=joblib`."
+        )
+    return built
+
+
+def suitable(tasks: tuple[str, ...]) -> list[str]:
+    """Names of the data sets whose config declares one of these tasks (classification when it is silent)."""
+    if not HydraConfig.initialized():
+        return []
+    loader = hydra.core.global_hydra.GlobalHydra.instance().config_loader()
+    names = []
+    for name in loader.get_group_options("dataset"):
+        declared = loader.load_configuration(f"dataset/{name}", [], hydra.types.RunMode.RUN).dataset.get("task")
+        if declared in (*tasks, None, "auto"):
+            names.append(name)
+    return names
+
+
+def trainer(
+    config: dict[str, Any], built: pl.LightningModule, mirror: Logger | None, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    """Lightning's Trainer for this hardware; an accelerator that is not there is a sentence."""
+    quiet_lightning()
+    hardware, options = config["hardware"], config["trainer"]
+    try:
+        return pl.Trainer(
+            accelerator=hardware["accelerator"],
+            devices=hardware["devices"],
+            strategy=hardware["strategy"],
+            precision=options["precision"],
+            limit_train_batches=options["limit_batches"],
+            max_epochs=options["max_epochs"] or built.epochs,
+            logger=mirror or False,
+            callbacks=callbacks,
+            log_every_n_steps=config["logger"].get("every", 1),
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+    except (pl.utilities.exceptions.MisconfigurationException, ValueError) as error:
+        raise UserError(f"this machine or configuration cannot run it: {' '.join(str(error).split())}") from error
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's remarks about hardware, loaders and steps; what matters is said by the suite."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def number(name: str, value: Any) -> float:
+    """A metric as a plain finite number.
+
+    Raises:
+        FloatingPointError: the metric is NaN or infinite.
+    """
+    value = value.item() if isinstance(value, torch.Tensor) else value
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the metric {name} is {value}")
+    return value if isinstance(value, int) else float(value)

@@ -1,0 +1,86 @@
+"""What a user sees when something is wrong: one sentence and an exit code, no traceback.
+
+Exit codes: 0 all went well, 1 a run failed, 2 the input was wrong, 130 interrupted. ``HYDRA_FULL_ERROR=1`` shows tracebacks.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from reprise import ledger
+from reprise.errors import UserError
+
+
+def command_line(main: Callable[[], Any]) -> Callable[[], None]:
+    """Wrap a ``hydra.main`` function: errors become sentences, a sweep ends with a summary."""
+
+    @functools.wraps(main)
+    def wrapped() -> None:
+        wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would otherwise print and swallow
+        ledger.start()
+        code = 0
+        try:
+            main()
+        except KeyboardInterrupt:
+            code = _complain("interrupted; the same command goes on where it stopped.", 130)
+        except Exception as error:
+            if wants_tracebacks:
+                raise
+            code = _explain(error)
+        finally:
+            failed = ledger.summarise()
+        sys.exit(code or (1 if failed else 0))
+
+    return wrapped
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"reprise: {sentence}", file=sys.stderr)
+    return code
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong in one sentence and return the exit code."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    for cause in _chain(error):
+        if isinstance(cause, UserError):
+            return _complain(str(cause), 2)
+    for cause in reversed(_chain(error)):
+        if isinstance(cause, OmegaConfBaseException):
+            return _complain(_config_sentence(cause), 2)
+    if isinstance(error, HydraException):
+        return _complain(_one_line(str(error)), 2)
+    if isinstance(error, OSError):
+        return _complain(f"cannot use {error.filename!r}: {error.strerror}; choose another folder or file.", 2)
+    return _complain(f"the run failed: {type(error).__name__}: {_one_line(str(error))} (traceback in its train.log)", 1)
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, outermost first."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    return chain
+
+
+def _config_sentence(error: Any) -> str:
+    """A mistyped key or a wrong type, with the nearest known key."""
+    key, message = error.full_key or error.key, str(error.msg or error).splitlines()[0]
+    if "not in" not in message:
+        return f"{key}: {message}."
+    siblings = list(error.parent_node or []) if error.parent_node is not None else []
+    near = difflib.get_close_matches(str(error.key), [str(name) for name in siblings], n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known keys there: {', '.join(map(str, siblings)) or 'none'}."
+    return f"there is no key `{key}`; {hint}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,73 @@
+"""What a data set is to the suite: tensors and a small frozen description of them.
+
+A *source* knows nothing about any paper's protocol (splits, label noise, tasks, views); a paper's datamodule does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The only channel from a data set to a method.
+
+    Attributes:
+        name: the name used on the command line.
+        task: what the target is.
+        kind: what one input is.
+        shape: shape of one input, e.g. ``(1, 28, 28)`` for an image or ``(108,)`` for a table row.
+        classes: names of the classes (labels are ``0..C-1`` in this order); empty for regression.
+        features: column names of a table, one per input; empty for images.
+        origin: ``embedded`` (ships with a dependency), ``public`` (downloaded), ``user`` (the user's own file). Papers'
+            protocols that damage labels leave a user's data alone unless told otherwise.
+        licence: licence or terms of use, as published.
+        source: where the data comes from (title or address).
+        checksum: sha256 over the content that was read.
+        rows: number of training rows that a method gets; a datamodule sets it.
+    """
+
+    name: str
+    task: Literal["classification", "regression"]
+    kind: Literal["image", "table"]
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    origin: Literal["embedded", "public", "user"] = "public"
+    licence: str = ""
+    source: str = ""
+    checksum: str = ""
+    rows: int = 0
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for regression."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs ``x`` float32 ``[N, *shape]`` (NaN: missing table cell) and targets ``y``: int64 or float32 ``[N]``."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A loaded data set.
+
+    ``train`` always exists. ``test`` and ``validation`` are ``None`` when the data set has no official split, and a
+    datamodule then draws its own from ``train``. Row ``i`` of ``train`` is row ``i`` of the file the user knows.
+    """
+
+    spec: DataSpec
+    train: Split
+    test: Split | None = None
+    validation: Split | None = None

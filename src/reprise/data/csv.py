@@ -1,0 +1,135 @@
+"""The user's own table: a delimited text file with a header line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from reprise.data.base import DataSpec, Source, Split
+from reprise.data.columns import encode, feature_names, plan_columns
+from reprise.data.store import FileStore, did_you_mean, sha256_of, user_file
+from reprise.data.table import Table, read_table
+from reprise.data.targets import class_names, decide_task, encode_classes, encode_numbers
+from reprise.errors import UserError
+
+
+def load(
+    *,
+    name: str,
+    store: FileStore,
+    path: str | None = None,
+    target: str | None = None,
+    task: str = "auto",
+    drop: Sequence[str] | str = (),
+    test_path: str | None = None,
+    validation_path: str | None = None,
+    separator: str | None = None,
+    checksum: str | None = None,
+) -> Source:
+    """Load a user's table: inputs float32 ``[N, F]``, target int64 or float32 ``[N]``; data row ``i`` is row ``i``.
+
+    Args:
+        name: name shown in results.
+        store: unused; the file is the user's own.
+        path: the file.
+        target: its target column.
+        task: ``auto``, ``classification`` or ``regression``; see :func:`reprise.data.targets.decide_task`.
+        drop: columns to ignore, e.g. ids.
+        test_path: optional official test file with the same columns.
+        validation_path: optional clean validation file with the same columns.
+        separator: one character or its name, see :func:`reprise.data.table.read_table`; ``None`` finds out.
+        checksum: expected :func:`reprise.data.store.sha256_of` the three files; refused if they changed since.
+
+    Raises:
+        UserError: any fault of the files or options, with the place and the remedy.
+    """
+    files = [user_file(_given(path, "dataset.path"))]
+    for option, extra in (("dataset.test_path", test_path), ("dataset.validation_path", validation_path)):
+        if extra:
+            files.append(user_file(extra, option))
+    found = sha256_of(path, test_path, validation_path)
+    if checksum and checksum != found:
+        raise UserError(f"{files[0]} (or its test or validation file) changed: checksum {found}, expected {checksum}.")
+
+    table = read_table(files[0], separator)
+    names = _input_names(table, _given(target, "dataset.target"), [drop] if isinstance(drop, str) else list(drop))
+    target = str(target)
+    columns = plan_columns(table, names)
+    decided = decide_task(table, target, task)
+    classes = class_names(table, target) if decided == "classification" else ()
+    encode_target = partial(encode_classes, classes=classes) if classes else encode_numbers
+
+    def split(part: Table) -> Split:
+        return _split(encode(part, columns), encode_target, part, target)
+
+    def other(extra: str | None) -> Split | None:
+        return split(_same_columns(read_table(user_file(extra), separator), table, names, target)) if extra else None
+
+    spec = DataSpec(
+        name=name,
+        task=decided,
+        kind="table",
+        shape=(len(feature_names(columns)),),
+        classes=classes,
+        features=feature_names(columns),
+        origin="user",
+        licence="the user's own data",
+        source=str(files[0]),
+        checksum=found,
+    )
+    return Source(spec, train=split(table), test=other(test_path), validation=other(validation_path))
+
+
+def _split(x: np.ndarray, encode_target: Callable[[Table, str], np.ndarray], part: Table, target: str) -> Split:
+    return Split(torch.from_numpy(x), torch.from_numpy(encode_target(part, target)))
+
+
+def _given(value: str | None, option: str) -> str:
+    if value is None or str(value) in ("", "???"):
+        what = "COLUMN" if option.endswith("target") else "FILE"
+        raise UserError(f"{option} is not set: give your table with dataset=csv and {option}={what}.")
+    return str(value)
+
+
+def _input_names(table: Table, target: str, drop: list[str]) -> list[str]:
+    """The input columns: all but the target and the dropped ones."""
+    known = list(table.columns)
+    for option, column in (("dataset.target", target), *(("dataset.drop", column) for column in drop)):
+        if str(column) not in table.columns:
+            shown = ", ".join(known[:20]) + (f", ... {len(known)} in all" if len(known) > 20 else "")
+            hint = did_you_mean(str(column), known)
+            first = " (its first line must hold the column names)" if any(map(_is_number, known)) else ""
+            raise UserError(
+                f"{option}: {table.path} has no column {str(column)!r}{hint}; its columns are {shown}{first}."
+            )
+    ignored = {str(column) for column in drop}
+    if target in ignored:
+        raise UserError(f"dataset.drop names the target column {target!r}: remove it from dataset.drop.")
+    names = [column for column in known if column != target and column not in ignored]
+    if not names:
+        raise UserError(f"{table.path} has no input column left beside the target {target!r}: shorten dataset.drop.")
+    for place, column in enumerate(known, start=1):
+        if column == f"unnamed_{place}" and column in names:
+            raise UserError(
+                f"Column {place} of {table.path} has no name (often a saved row index): name it in the file or use "
+                f"dataset.drop=[{column}]."
+            )
+    return names
+
+
+def _is_number(name: str) -> bool:
+    return name.replace(".", "", 1).isdecimal()
+
+
+def _same_columns(part: Table, train: Table, names: list[str], target: str) -> Table:
+    """Check that ``part`` has the training file's columns; order does not matter, dropped columns may be absent."""
+    absent = [column for column in (*names, target) if column not in part.columns]
+    if absent:
+        raise UserError(f"{part.path} lacks the column {absent[0]!r} that {train.path} has: add it to the file.")
+    extra = [column for column in part.columns if column not in train.columns]
+    if extra:
+        raise UserError(f"{part.path} has a column {extra[0]!r} that {train.path} lacks: remove it from the file.")
+    return part

@@ -1,0 +1,64 @@
+"""The ledger of one sweep: every job leaves a line, and the command ends with what became of each.
+
+Hydra's launchers run all jobs but report one failure only; jobs may be other processes or other machines. So the jobs
+append to a small file in the output folder, whose path travels in the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+VARIABLE = "REPRISE_LEDGER"
+
+
+class Ledger(Callback):
+    """Hydra callback: opens a ledger when a multirun starts."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Choose the ledger's path and hand it to the jobs through the environment."""
+        stamp = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+        os.environ[VARIABLE] = str(Path(config.paths.output_dir).absolute() / "sweeps" / f"{stamp}.jsonl")
+
+
+def start() -> None:
+    """Forget a ledger inherited from the shell that started this command."""
+    os.environ.pop(VARIABLE, None)
+
+
+def active() -> bool:
+    """Whether this process is a job of a sweep."""
+    return VARIABLE in os.environ
+
+
+def append(entry: dict[str, Any]) -> None:
+    """Add one job's line; does nothing outside a sweep. A line is one write, so that parallel jobs do not mix."""
+    if not active():
+        return
+    path = Path(os.environ[VARIABLE])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(entry, sort_keys=True) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ledger, in the order in which the jobs ended."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def summarise() -> list[dict[str, Any]]:
+    """Print how the sweep's jobs ended and the table of its results; return the failed ones (none outside a sweep)."""
+    if not active():
+        return []
+    entries = read(Path(os.environ[VARIABLE]))
+    failed = [entry for entry in entries if entry["state"] == "failed"]
+    if entries:
+        from reprise.tables import print_sweep
+
+        print_sweep(entries)
+    return failed

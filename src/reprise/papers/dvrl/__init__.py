@@ -1,0 +1,1 @@
+"""Data Valuation using Reinforcement Learning (Yoon, Arik and Pfister, ICML 2020)."""

@@ -1,0 +1,211 @@
+"""DVRL's protocol: a few training rows with damaged labels, a small clean validation set, a clean test set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from reprise.callbacks import steps_loader
+from reprise.checks import Fraction, PositiveInt, checked
+from reprise.data.base import DataSpec, Source
+from reprise.errors import UserError
+from reprise.papers.dvrl.noise import KINDS, corrupt
+
+PAPER_TRAIN, PAPER_VALIDATION = 1000, 400
+Scaling = Literal["standard", "minmax", "minmax_all", "none"]
+
+
+@dataclass(frozen=True)
+class ValuationTask:
+    """What a valuation method works on, as tensors on one device.
+
+    ``x_*`` float32 ``[rows, d]``; ``y_*`` int64 (classes) or standardised float32 (regression) ``[rows]``. ``y_train`` are
+    the given targets, ``y_true`` the ones before damage, ``corrupted`` ``[N]`` their difference, ``rows`` ``[N]`` each
+    row's number in the source. A number in the target's own unit is ``y_mean + y_scale * y`` (0 and 1 for classes).
+    ``knows_truth``: the damage was ours, so that discovery can be scored.
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    y_true: Tensor
+    corrupted: Tensor
+    rows: Tensor
+    x_valid: Tensor
+    y_valid: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    num_classes: int
+    y_mean: float
+    y_scale: float
+    knows_truth: bool
+
+    def to(self, device: torch.device) -> ValuationTask:
+        """The same task on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: v.to(device) for name, v in moved.items() if isinstance(v, Tensor)})
+
+
+class ValuationData(pl.LightningDataModule):
+    """Splits, damages and scales any source of labelled rows.
+
+    Args:
+        source: the data set.
+        seed: decides the split and the damage.
+        train_size: training rows; ``None`` = 1,000 as in the paper where there are as many, all remaining rows of a
+            user's own data.
+        validation_size: clean validation rows; ``None`` = 400 as in the paper, at most a fifth of the data.
+        test_size: test rows; ``None`` = what is left of the official test set, else of the data.
+        noise_rate: fraction of training labels to damage; ``None`` = 0.2, and 0 on a user's own data.
+        noise_kind: how (``noise.KINDS``).
+        scaling: ``standard`` and ``minmax`` are fitted on the training rows; ``minmax_all`` on all rows, as the
+            official release does, which leaks.
+
+    Raises:
+        UserError: sizes that the data cannot give, or a noise kind that does not fit the target.
+    """
+
+    @checked
+    def __init__(
+        self,
+        source: Source,
+        seed: int,
+        train_size: PositiveInt | None = None,
+        validation_size: PositiveInt | None = None,
+        test_size: PositiveInt | None = None,
+        noise_rate: Fraction | None = None,
+        noise_kind: Annotated[str, Field(pattern="|".join(f"^{name}$" for name in KINDS))] = "flip_other",
+        scaling: Scaling = "standard",
+    ) -> None:
+        super().__init__()
+        self.source, self.seed, self.scaling = source, seed, scaling
+        mine = source.spec.origin == "user"
+        self.noise_rate = noise_rate if noise_rate is not None else (0.0 if mine else 0.2)
+        self.noise_kind = noise_kind if source.spec.task == "classification" else "shuffle"
+        rng = np.random.default_rng(seed)
+        train, valid, test = self._split(rng, train_size, validation_size, test_size)
+        self.task = self._prepare(train, valid, test, rng)
+
+    @property
+    def spec(self) -> DataSpec:
+        """The prepared data: every row is a vector."""
+        return replace(self.source.spec, shape=tuple(self.task.x_train.shape[1:]), rows=len(self.task.y_train))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What was actually done, for the record."""
+        return {
+            "train_size": len(self.task.y_train),
+            "validation_size": len(self.task.y_valid),
+            "test_size": len(self.task.y_test),
+            "noise_rate": self.noise_rate,
+            "noise_kind": self.noise_kind,
+            "scaling": self.scaling,
+        }
+
+    def train_dataloader(self) -> DataLoader:
+        """Step numbers; the data itself lies on the device."""
+        return steps_loader(self.trainer.lightning_module.steps_per_epoch)
+
+    def _split(
+        self, rng: np.random.Generator, train: int | None, valid: int | None, test: int | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row numbers of the training, validation and test rows in ``_pool``: source train, then test, then validation.
+
+        Official test rows serve as validation and test (the official release's choice for its tables); without them all
+        three parts are drawn from the same rows.
+        """
+        source, mine = self.source, self.source.spec.origin == "user"
+        n_train, n_test, n_given = len(source.train), len(source.test or ()), len(source.validation or ())
+        pool = rng.permutation(n_train)
+        clean = n_train + rng.permutation(n_test) if n_test else pool
+        paper_sized = not mine and len(clean) >= PAPER_TRAIN + PAPER_VALIDATION + 200
+        valid = n_given or valid or (PAPER_VALIDATION if paper_sized else max(1, len(clean) // 5))
+        drawn = 0 if n_given else valid
+        if n_test:
+            test, left = test or len(clean) - drawn, n_train
+        else:
+            rest = len(clean) - drawn
+            test = test or (rest - (train or PAPER_TRAIN) if paper_sized else max(1, len(clean) // 5))
+            left = rest - test
+        train = train or (left if mine else min(PAPER_TRAIN, left))
+        self._check(validation_size=(drawn, len(clean) - 1), test_size=(test, len(clean) - drawn), train_size=(train, left))
+        train_rows = pool[:train] if n_test else pool[drawn + test : drawn + test + train]
+        valid_rows = n_train + n_test + np.arange(n_given) if n_given else clean[:drawn]
+        # a user reads data_values.csv beside the file, so the rows keep the file's order
+        return (np.sort(train_rows) if mine else train_rows), valid_rows, clean[drawn : drawn + test]
+
+    def _check(self, **sizes: tuple[int, int]) -> None:
+        for what, (asked, available) in sizes.items():
+            if not 0 < max(asked, 1) <= available:
+                raise UserError(
+                    f"dataset={self.source.spec.name} cannot give these sizes: method.datamodule.{what}={asked} is more "
+                    f"than the {max(available, 0)} rows that are left for it; lower it, or use more data."
+                )
+
+    def _pool(self) -> tuple[np.ndarray, np.ndarray]:
+        parts = [part for part in (self.source.train, self.source.test, self.source.validation) if part is not None]
+        return np.concatenate([p.x.flatten(1).numpy() for p in parts]), np.concatenate([p.y.numpy() for p in parts])
+
+    def _prepare(
+        self, train: np.ndarray, valid: np.ndarray, test: np.ndarray, rng: np.random.Generator
+    ) -> ValuationTask:
+        x, y = self._pool()
+        if self.source.spec.task == "classification" and len(np.unique(y[train])) < 2:
+            raise UserError(f"the {len(train)} training rows of dataset={self.source.spec.name} hold a single class.")
+        given, corrupted = corrupt(y[train], self.noise_rate, self.noise_kind, self.source.spec.num_classes, rng)
+        x_train, x_valid, x_test = scale([x[train], x[valid], x[test]], self.scaling)
+        mean, std = 0.0, 1.0
+        if self.source.spec.task == "regression":
+            mean, std = float(given.mean()), float(given.std()) or 1.0
+
+        def as_target(values: np.ndarray) -> torch.Tensor:
+            regression = self.source.spec.task == "regression"
+            return torch.as_tensor(((values - mean) / std).astype(np.float32) if regression else values)
+
+        return ValuationTask(
+            x_train=torch.as_tensor(x_train),
+            y_train=as_target(given),
+            y_true=as_target(y[train]),
+            corrupted=torch.as_tensor(corrupted),
+            rows=torch.as_tensor(train),
+            x_valid=torch.as_tensor(x_valid),
+            y_valid=as_target(y[valid]),
+            x_test=torch.as_tensor(x_test),
+            y_test=as_target(y[test]),
+            num_classes=self.source.spec.num_classes,
+            y_mean=mean,
+            y_scale=std,
+            knows_truth=self.noise_rate > 0,
+        )
+
+
+def scale(parts: list[np.ndarray], scaling: Scaling) -> list[np.ndarray]:
+    """Fill missing cells and scale features; everything is fitted on the first part (``minmax_all``: on all).
+
+    Args:
+        parts: train, validation and test inputs ``[rows, d]``; NaN marks a missing cell.
+        scaling: see ``ValuationData``.
+
+    Returns:
+        The parts as float32; columns with missing cells are filled with the median and get an indicator column.
+    """
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+    if any(np.isnan(part).any() for part in parts):
+        # fitted where any part has holes, so that an indicator exists for each such column; medians from the training rows
+        holes = np.isnan(np.concatenate(parts)).any(axis=0)
+        imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(parts[0])
+        parts = [np.hstack([imputer.transform(part), np.isnan(part)[:, holes]]) for part in parts]
+    if scaling != "none":
+        scaler = StandardScaler() if scaling == "standard" else MinMaxScaler()
+        scaler.fit(np.concatenate(parts) if scaling == "minmax_all" else parts[0])
+        parts = [scaler.transform(part) for part in parts]
+    return [np.ascontiguousarray(part, dtype=np.float32) for part in parts]

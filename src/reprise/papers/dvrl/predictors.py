@@ -1,0 +1,211 @@
+"""Predictors f_theta fitted on G weighted selections at once.
+
+Parameters carry a selection axis G; one matrix product per layer serves all of them, and the sum of the G losses has the
+G separate gradients. Every fit takes a fixed number of optimiser steps: with epochs, a larger selection would mean more
+steps, and size would be rewarded for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
+
+Parameters = list[Tensor]
+
+
+class Predictor(Protocol):
+    """What the valuation methods need from a predictor."""
+
+    steps: int
+    final_steps: int
+
+    def initial(self, features: int, outputs: int, copies: int, generator: torch.Generator) -> Parameters:
+        """The same initial parameters, ``copies`` times over."""
+
+    def fit(
+        self, x: Tensor, target: Tensor, weights: Tensor, theta: Parameters, steps: int, generator: torch.Generator
+    ) -> Parameters:
+        """Weighted fits from ``theta``: ``x [N, d]``, ``target [N, C]``, ``weights [G, N]``; returns new parameters."""
+
+    def outputs(self, theta: Parameters, x: Tensor) -> Tensor:
+        """Logits or predictions ``[M, G, C]`` for ``x [M, d]``."""
+
+
+@dataclass
+class Adam:
+    """Adam (Kingma and Ba 2015) over a list of tensors, without an optimiser object per fit."""
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+
+    def start(self, theta: Parameters) -> None:
+        """Forget all moments."""
+        self.t = 0
+        self.mean = [torch.zeros_like(p) for p in theta]
+        self.square = [torch.zeros_like(p) for p in theta]
+
+    def step(self, theta: Parameters, gradients: Parameters) -> None:
+        """One update in place."""
+        self.t += 1
+        b1, b2 = self.betas
+        size = self.learning_rate * math.sqrt(1 - b2**self.t) / (1 - b1**self.t)
+        for p, g, m, v in zip(theta, gradients, self.mean, self.square, strict=True):
+            m.lerp_(g, 1 - b1)
+            v.mul_(b2).addcmul_(g, g, value=1 - b2)
+            p.addcdiv_(m, v.sqrt().add_(self.epsilon), value=-size)
+
+
+def residual(outputs: Tensor, target: Tensor, weights: Tensor, classify: bool) -> Tensor:
+    """Derivative of each selection's weighted mean loss by its outputs.
+
+    Args:
+        outputs: ``[N, G, C]``.
+        target: one-hot classes or targets ``[N, C]``.
+        weights: ``[G, N]``; the mean is over the selected weight, so that a loss does not depend on how many rows it
+            averages.
+        classify: cross entropy of a softmax, else half the squared error.
+
+    Returns:
+        ``[N, G, C]``.
+    """
+    predicted = outputs.softmax(-1) if classify else outputs
+    share = (weights / weights.sum(1, keepdim=True).clamp_min(1.0)).T.unsqueeze(-1)
+    return (predicted - target.unsqueeze(1)).mul_(share)
+
+
+class Linear:
+    """Softmax regression for classes, linear regression for numbers; zero start, full-batch Adam, closed-form gradient.
+
+    Args:
+        steps: optimiser steps of a fit inside the valuation loop.
+        final_steps: steps of the fits that are reported.
+        learning_rate: Adam's step size.
+        l2: weight of half the squared norm of the coefficients (not of the intercepts).
+        batch_size: rows per optimiser step, drawn afresh and alike for all selections; ``None`` = all rows.
+    """
+
+    @checked
+    def __init__(
+        self,
+        steps: PositiveInt,
+        final_steps: PositiveInt,
+        learning_rate: PositiveFloat,
+        l2: NonNegativeFloat,
+        batch_size: PositiveInt | None = None,
+    ) -> None:
+        self.steps, self.final_steps, self.learning_rate, self.l2 = steps, final_steps, learning_rate, l2
+        self.batch_size = batch_size
+
+    def initial(self, features: int, outputs: int, copies: int, generator: torch.Generator) -> Parameters:
+        """Zeros: coefficients ``[d, G, C]`` and intercepts ``[G, C]``."""
+        shape = {"device": generator.device}
+        return [torch.zeros(features, copies, outputs, **shape), torch.zeros(copies, outputs, **shape)]
+
+    @torch.no_grad()
+    def fit(
+        self, x: Tensor, target: Tensor, weights: Tensor, theta: Parameters, steps: int, generator: torch.Generator
+    ) -> Parameters:
+        """See ``Predictor.fit``."""
+        classify = target.shape[1] > 1
+        theta = [p.clone() for p in theta]
+        adam = Adam(self.learning_rate)
+        adam.start(theta)
+        for rows in batches(len(x), self.batch_size, steps, generator):
+            xb, tb, wb = (x, target, weights) if rows is None else (x[rows], target[rows], weights[:, rows])
+            delta = residual(self.outputs(theta, xb), tb, wb, classify)
+            slope = (xb.T @ delta.flatten(1)).view_as(theta[0]).add_(theta[0], alpha=self.l2)
+            adam.step(theta, [slope, delta.sum(0)])
+        return theta
+
+    def outputs(self, theta: Parameters, x: Tensor) -> Tensor:
+        """See ``Predictor.outputs``."""
+        slope, intercept = theta
+        return (x @ slope.flatten(1)).view(len(x), *slope.shape[1:]) + intercept
+
+
+class MLP:
+    """A perceptron with ReLU layers (the official release's is 100-100); all selections start from the same weights.
+
+    Arguments as for ``Linear``; ``hidden`` are the layer widths.
+    """
+
+    @checked
+    def __init__(
+        self,
+        steps: PositiveInt,
+        final_steps: PositiveInt,
+        learning_rate: PositiveFloat,
+        l2: NonNegativeFloat,
+        hidden: list[PositiveInt],
+        batch_size: PositiveInt | None = None,
+    ) -> None:
+        self.steps, self.final_steps, self.learning_rate, self.l2 = steps, final_steps, learning_rate, l2
+        self.hidden, self.batch_size = hidden, batch_size
+
+    def initial(self, features: int, outputs: int, copies: int, generator: torch.Generator) -> Parameters:
+        """Glorot-uniform weights ``[G, in, out]`` and zero biases ``[G, 1, out]``, alternating."""
+        theta: Parameters = []
+        sizes = [features, *self.hidden, outputs]
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            bound = math.sqrt(6 / (fan_in + fan_out))
+            weight = torch.rand(fan_in, fan_out, generator=generator, device=generator.device) * 2 * bound - bound
+            theta += [weight.repeat(copies, 1, 1), torch.zeros(copies, 1, fan_out, device=generator.device)]
+        return theta
+
+    def fit(
+        self, x: Tensor, target: Tensor, weights: Tensor, theta: Parameters, steps: int, generator: torch.Generator
+    ) -> Parameters:
+        """See ``Predictor.fit``."""
+        classify = target.shape[1] > 1
+        theta = [p.clone().requires_grad_() for p in theta]
+        adam = Adam(self.learning_rate)
+        adam.start(theta)
+        for rows in batches(len(x), self.batch_size, steps, generator):
+            xb, tb, wb = (x, target, weights) if rows is None else (x[rows], target[rows], weights[:, rows])
+            with torch.enable_grad():
+                outputs = self.outputs(theta, xb)
+                decay = sum(p.square().sum() for p in theta[::2]) * (self.l2 / 2)
+                # the outputs' derivative is known in closed form, so autograd only has to carry it through the layers
+                delta = residual(outputs.detach(), tb, wb, classify)
+                gradients = torch.autograd.grad((outputs * delta).sum() + decay, theta)
+            with torch.no_grad():
+                adam.step(theta, list(gradients))
+        return [p.detach() for p in theta]
+
+    def outputs(self, theta: Parameters, x: Tensor) -> Tensor:
+        """See ``Predictor.outputs``."""
+        hidden = x.expand(len(theta[0]), -1, -1)
+        for layer in range(0, len(theta), 2):
+            hidden = torch.baddbmm(theta[layer + 1], hidden, theta[layer])
+            if layer + 2 < len(theta):
+                hidden = F.relu(hidden)
+        return hidden.transpose(0, 1)
+
+
+def batches(rows: int, batch_size: int | None, steps: int, generator: torch.Generator) -> list[Tensor | None]:
+    """Row numbers for every optimiser step; ``None`` stands for all rows."""
+    if batch_size is None or batch_size >= rows:
+        return [None] * steps
+    draw: Callable[[], Tensor] = lambda: torch.randint(  # noqa: E731
+        rows, (batch_size,), generator=generator, device=generator.device
+    )
+    return [draw() for _ in range(steps)]
+
+
+def one_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Targets as the predictors take them: one-hot ``[N, C]`` for classes, ``[N, 1]`` for regression."""
+    return F.one_hot(y, num_classes).float() if num_classes else y.float().unsqueeze(1)
+
+
+def predictions(outputs: Tensor, num_classes: int) -> Tensor:
+    """Class probabilities, or the outputs themselves for regression; shape unchanged."""
+    return outputs.softmax(-1) if num_classes else outputs
