@@ -2,7 +2,7 @@
 
 import hydra
 
-from reprise.cli import command_line
+from reprise.cli import attempt, command_line
 from reprise.config import register
 
 register()
@@ -14,7 +14,7 @@ def main(cfg):
     """One run; Hydra calls this once per job. Torch is imported here, so that help and typos answer at once."""
     from reprise.run import run
 
-    return run(cfg)
+    return attempt(run, cfg)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,10 @@ import pydantic
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from lightning.pytorch.loggers import Logger
 
 from reprise.data.base import Source
 from reprise.data.store import FileStore
 from reprise.errors import UserError
-
-log = logging.getLogger("reprise")
 
 
 def instantiate(node: dict[str, Any], where: str, **extra: Any) -> Any:
@@ -62,7 +59,7 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
     name, spec = config["method"]["name"], data.spec
     if spec.task not in built.tasks:
         raise UserError(
-            f"method={name} needs a {' or '.join(built.tasks)} target, and dataset={spec.name} has a {spec.task} one; "
+            f"method={name} needs a {' or '.join(built.tasks)} target and dataset={spec.name} has a {spec.task} one; "
             f"suitable data sets: {', '.join(suitable(built.tasks))}."
         )
     devices = config["hardware"]["devices"]
@@ -87,9 +84,7 @@ def suitable(tasks: tuple[str, ...]) -> list[str]:
     return names
 
 
-def trainer(
-    config: dict[str, Any], built: pl.LightningModule, mirror: Logger | None, callbacks: list[pl.Callback]
-) -> pl.Trainer:
+def trainer(config: dict[str, Any], built: pl.LightningModule, callbacks: list[pl.Callback]) -> pl.Trainer:
     """Lightning's Trainer for this hardware; an accelerator that is not there is a sentence."""
     quiet_lightning()
     hardware, options = config["hardware"], config["trainer"]
@@ -101,9 +96,8 @@ def trainer(
             precision=options["precision"],
             limit_train_batches=options["limit_batches"],
             max_epochs=options["max_epochs"] or built.epochs,
-            logger=mirror or False,
+            logger=False,
             callbacks=callbacks,
-            log_every_n_steps=config["logger"].get("every", 1),
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -71,7 +71,7 @@ class History(Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """``last.ckpt`` after every epoch. Written beside and renamed: a kill while writing leaves the previous one whole."""
+    """``last.ckpt`` after every epoch, written beside and renamed: a kill while writing leaves the last one whole."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

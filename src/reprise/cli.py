@@ -1,6 +1,7 @@
 """What a user sees when something is wrong: one sentence and an exit code, no traceback.
 
-Exit codes: 0 all went well, 1 a run failed, 2 the input was wrong, 130 interrupted. ``HYDRA_FULL_ERROR=1`` shows tracebacks.
+Exit codes: 0 all went well, 1 a run failed, 2 the input was wrong, 130 interrupted; ``HYDRA_FULL_ERROR=1`` shows the
+traceback.
 """
 
 from __future__ import annotations
@@ -16,6 +17,21 @@ from reprise import ledger
 from reprise.errors import UserError
 
 
+_failures: list[Exception] = []
+
+
+def attempt(task: Callable[[Any], Any], cfg: Any) -> Any:
+    """Run one job and keep its error for the end, so that Hydra goes on with a sweep's other jobs and prints nothing."""
+    try:
+        return task(cfg)
+    except Exception as error:
+        _failures.append(error)
+        if ledger.active():
+            _explain(error)
+            ledger.append(cfg, "failed", error=_one_line(f"{type(error).__name__}: {error}"))
+        return None
+
+
 def command_line(main: Callable[[], Any]) -> Callable[[], None]:
     """Wrap a ``hydra.main`` function: errors become sentences, a sweep ends with a summary."""
 
@@ -24,9 +40,12 @@ def command_line(main: Callable[[], Any]) -> Callable[[], None]:
         wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
         os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise what it would otherwise print and swallow
         ledger.start()
+        _failures.clear()
         code = 0
         try:
             main()
+            if not ledger.active() and _failures:
+                raise _failures[0]
         except KeyboardInterrupt:
             code = _complain("interrupted; the same command goes on where it stopped.", 130)
         except Exception as error:

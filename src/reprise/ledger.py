@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,13 @@ def active() -> bool:
     return VARIABLE in os.environ
 
 
-def append(entry: dict[str, Any]) -> None:
+def append(config: Mapping[str, Any], state: str, folder: str | None = None, error: str | None = None) -> None:
     """Add one job's line; does nothing outside a sweep. A line is one write, so that parallel jobs do not mix."""
     if not active():
         return
+    method = config["method"]
+    entry = {"method": method["name"], "paper": method["paper"], "dataset": config["dataset"]["name"]}
+    entry |= {"seed": config["seed"], "state": state, "folder": folder, "error": error}
     path = Path(os.environ[VARIABLE])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

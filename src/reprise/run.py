@@ -20,7 +20,6 @@ from omegaconf import DictConfig
 
 from reprise import ledger
 from reprise.config import group_key, protocol_key, resolved, run_key
-from reprise.errors import UserError
 from reprise.records import RunFolder, environment, write_json
 
 log = logging.getLogger("reprise")
@@ -30,38 +29,29 @@ def run(cfg: DictConfig) -> dict[str, float]:
     """Do one run, or return the stored metrics of the same run done before.
 
     Raises:
-        UserError: the input cannot work; any other exception is a failed run, kept in ``status.json`` and ``train.log``.
+        UserError: the input cannot work. Any other exception is a failed run, kept in ``status.json`` and the log.
     """
     config = resolved(cfg)
-    key = run_key(config)
     folder = RunFolder(
         Path(config["paths"]["output_dir"])
         / "runs"
         / config["method"]["name"]
         / config["dataset"]["name"]
-        / f"s{config['seed']}-{key}"
+        / f"s{config['seed']}-{run_key(config)}"
     )
-    entry = {"method": config["method"]["name"], "dataset": config["dataset"]["name"], "seed": config["seed"]}
-    entry |= {"folder": str(folder.path), "paper": config["method"]["paper"]}
-    try:
-        with _alone(folder):
-            metrics = None if config["force"] else folder.stored_metrics()
-            state = "done" if metrics is None else "stored"
-            if metrics is None:
-                metrics = _execute(config, folder, key)
-    except Exception as error:
-        ledger.append(entry | {"state": "failed", "error": f"{type(error).__name__}: {error}"})
-        if ledger.active():
-            log.error("%s on %s, seed %s failed: %s", entry["method"], entry["dataset"], entry["seed"], error)
-        raise
-    ledger.append(entry | {"state": state, "error": None})
+    with _alone(folder):
+        metrics = None if config["force"] else folder.stored_metrics()
+        state = "done" if metrics is None else "stored"
+        if metrics is None:
+            metrics = _execute(config, folder)
+    ledger.append(config, state, folder=str(folder.path))
     _report(folder, state)
     return metrics
 
 
 @contextmanager
 def _alone(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock; the operating system frees it when the process dies. Only the first process of a run asks."""
+    """Hold the run's lock, which the operating system frees when the process dies. A run's first process asks."""
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         yield
         return
@@ -78,7 +68,7 @@ def _alone(folder: RunFolder) -> Iterator[None]:
         lock.release()
 
 
-def _execute(config: dict[str, Any], folder: RunFolder, key: str) -> dict[str, float]:
+def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     """Train, measure and write everything down; the state on disk is ``running`` until the last file is there."""
     if config["force"] or folder.state not in ("running", "interrupted"):
         folder.clear()
@@ -86,16 +76,18 @@ def _execute(config: dict[str, Any], folder: RunFolder, key: str) -> dict[str, f
     folder.write_config(config)
     with _log_file(folder.path / "train.log"):
         try:
-            metrics = _train(config, folder, key)
+            metrics = _train(config, folder)
         except BaseException as error:
             log.debug("%s", traceback.format_exc())
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
-            folder.set_state("interrupted" if interrupted else "failed", f"{type(error).__name__}: {error}")
-            raise KeyboardInterrupt from error if interrupted else error
+            if isinstance(error, Exception):
+                folder.set_state("failed", f"{type(error).__name__}: {error}")
+                raise
+            folder.set_state("interrupted")
+            raise KeyboardInterrupt from error  # Lightning turns an interrupt into SystemExit
     return metrics
 
 
-def _train(config: dict[str, Any], folder: RunFolder, key: str) -> dict[str, float]:
+def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     import lightning.pytorch as pl
     import torch
 
@@ -109,10 +101,10 @@ def _train(config: dict[str, Any], folder: RunFolder, key: str) -> dict[str, flo
     module = building.module(config, datamodule)
     history = callbacks.History(folder.path / "metrics.csv")
     checkpoint = callbacks.LastCheckpoint(folder.path / "last.ckpt")
-    mirror = dashboard.open_mirror(config, key, group_key(config), checkpoint.path)
+    mirror = dashboard.Mirror(config, history)
     try:
-        trainer = building.trainer(config, module, mirror, [history, checkpoint, callbacks.Progress()])
-        resume = str(checkpoint.path) if checkpoint.path.exists() else None
+        trainer = building.trainer(config, module, [history, mirror, checkpoint, callbacks.Progress()])
+        resume = checkpoint.path if checkpoint.path.exists() else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
         began = time.perf_counter()
         metrics = module.final_metrics(datamodule)
@@ -120,11 +112,10 @@ def _train(config: dict[str, Any], folder: RunFolder, key: str) -> dict[str, flo
         metrics |= {"time/fit_seconds": history.seconds, "time/evaluation_seconds": time.perf_counter() - began}
         metrics = {name: building.number(name, value) for name, value in metrics.items()}
         env = environment(source.spec.checksum, module.device.type)
-        _write_results(config, folder, key, metrics, env, datamodule.protocol)
-        dashboard.publish(mirror, metrics, files)
+        _write_results(config, folder, metrics, env, datamodule.protocol)
+        mirror.publish(metrics, files)
     finally:
-        dashboard.close(mirror)
-    checkpoint.path.unlink(missing_ok=True)
+        mirror.close()
     folder.set_state("done")
     return metrics
 
@@ -132,7 +123,6 @@ def _train(config: dict[str, Any], folder: RunFolder, key: str) -> dict[str, flo
 def _write_results(
     config: dict[str, Any],
     folder: RunFolder,
-    key: str,
     metrics: dict[str, float],
     env: dict[str, Any],
     protocol: dict[str, Any],
@@ -145,10 +135,11 @@ def _write_results(
         "dataset": config["dataset"]["name"],
         "seed": config["seed"],
         "scale": config["scale"],
-        "run_key": key,
+        "run_key": run_key(config),
         "group": group_key(config),
         "protocol": protocol_key(config),
         "condition": protocol,
+        "settings": config["method"]["module"],
         "table": config["table"],
         "metrics": metrics,
         "env": {name: env[name] for name in ("commit", "dirty", "device", "finished")} | env["versions"],
@@ -192,12 +183,11 @@ def _report(folder: RunFolder, state: str) -> None:
         return
     from rich.console import Console
 
+    from reprise.evidence import collect
     from reprise.reported import load_reported
     from reprise.tables import summary_of_run
 
     console = Console()
-    console.print(summary_of_run(record, load_reported(record["paper"])))
+    others = collect(folder.path.parents[3], record["paper"]).records
+    console.print(summary_of_run(record, load_reported(record["paper"]), others))
     console.print(f"Run folder: {folder.path}", soft_wrap=True)
-
-
-__all__ = ["UserError", "run"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 
 from reprise.data.base import DataSpec, Source, Split
-from reprise.data.columns import encode, feature_names, plan_columns
+from reprise.data.columns import Column, encode, feature_names, plan_columns
 from reprise.data.store import FileStore, did_you_mean, sha256_of, user_file
 from reprise.data.table import Table, read_table
 from reprise.data.targets import class_names, decide_task, encode_classes, encode_numbers
@@ -46,45 +46,56 @@ def load(
     Raises:
         UserError: any fault of the files or options, with the place and the remedy.
     """
-    files = [user_file(_given(path, "dataset.path"))]
-    for option, extra in (("dataset.test_path", test_path), ("dataset.validation_path", validation_path)):
-        if extra:
-            files.append(user_file(extra, option))
-    found = sha256_of(path, test_path, validation_path)
-    if checksum and checksum != found:
-        raise UserError(f"{files[0]} (or its test or validation file) changed: checksum {found}, expected {checksum}.")
-
-    table = read_table(files[0], separator)
-    names = _input_names(table, _given(target, "dataset.target"), [drop] if isinstance(drop, str) else list(drop))
-    target = str(target)
-    columns = plan_columns(table, names)
-    decided = decide_task(table, target, task)
-    classes = class_names(table, target) if decided == "classification" else ()
-    encode_target = partial(encode_classes, classes=classes) if classes else encode_numbers
-
-    def split(part: Table) -> Split:
-        return _split(encode(part, columns), encode_target, part, target)
-
-    def other(extra: str | None) -> Split | None:
-        return split(_same_columns(read_table(user_file(extra), separator), table, names, target)) if extra else None
-
+    file = user_file(_given(path, "dataset.path"))
+    found = _checked(sha256_of(file, test_path, validation_path), checksum, file)  # refuses what is no file, too
+    table = read_table(file, separator)
+    layout = _layout(table, _given(target, "dataset.target"), task, [drop] if isinstance(drop, str) else list(drop))
+    features = feature_names(layout.columns)
     spec = DataSpec(
         name=name,
-        task=decided,
+        task="classification" if layout.classes else "regression",
         kind="table",
-        shape=(len(feature_names(columns)),),
-        classes=classes,
-        features=feature_names(columns),
+        shape=(len(features),),
+        classes=layout.classes,
+        features=features,
         origin="user",
         licence="the user's own data",
-        source=str(files[0]),
+        source=str(file),
         checksum=found,
     )
-    return Source(spec, train=split(table), test=other(test_path), validation=other(validation_path))
+    return Source(spec, _split(table, layout), *(_other(p, separator, layout) for p in (test_path, validation_path)))
 
 
-def _split(x: np.ndarray, encode_target: Callable[[Table, str], np.ndarray], part: Table, target: str) -> Split:
-    return Split(torch.from_numpy(x), torch.from_numpy(encode_target(part, target)))
+@dataclass(frozen=True)
+class _Layout:
+    """How the training table is read, for its test and validation files to follow; no classes means regression."""
+
+    table: Table
+    target: str
+    columns: list[Column]
+    classes: tuple[str, ...]
+
+
+def _layout(table: Table, target: str, task: str, drop: list[str]) -> _Layout:
+    columns = plan_columns(table, _input_names(table, target, drop))
+    classes = class_names(table, target) if decide_task(table, target, task) == "classification" else ()
+    return _Layout(table, target, columns, classes)
+
+
+def _split(part: Table, layout: _Layout) -> Split:
+    x = encode(part, layout.columns)
+    y = encode_classes(part, layout.target, layout.classes) if layout.classes else encode_numbers(part, layout.target)
+    return Split(torch.from_numpy(x), torch.from_numpy(y))
+
+
+def _other(path: str | None, separator: str | None, layout: _Layout) -> Split | None:
+    return _split(_same_columns(read_table(user_file(path), separator), layout), layout) if path else None
+
+
+def _checked(found: str, expected: str | None, file: Path) -> str:
+    if expected and expected != found:
+        raise UserError(f"{file} (or its test or validation file) changed: checksum {found}, expected {expected}.")
+    return found
 
 
 def _given(value: str | None, option: str) -> str:
@@ -124,9 +135,10 @@ def _is_number(name: str) -> bool:
     return name.replace(".", "", 1).isdecimal()
 
 
-def _same_columns(part: Table, train: Table, names: list[str], target: str) -> Table:
+def _same_columns(part: Table, layout: _Layout) -> Table:
     """Check that ``part`` has the training file's columns; order does not matter, dropped columns may be absent."""
-    absent = [column for column in (*names, target) if column not in part.columns]
+    train = layout.table
+    absent = [c for c in (*(column.name for column in layout.columns), layout.target) if c not in part.columns]
     if absent:
         raise UserError(f"{part.path} lacks the column {absent[0]!r} that {train.path} has: add it to the file.")
     extra = [column for column in part.columns if column not in train.columns]

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from reprise.checks import PositiveInt, checked
 from reprise.data.base import DataSpec
-from reprise.papers.dvrl.evaluation import fit_many, outputs_of
 from reprise.papers.dvrl.predictors import Predictor
-from reprise.papers.dvrl.scores import REWARDS
+from reprise.papers.dvrl.scores import reward_function
 from reprise.papers.dvrl.valuation import Valuator
 
 
@@ -111,7 +110,7 @@ class LeaveOneOut(Valuator):
     @checked
     def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, reward: str, together: PositiveInt) -> None:
         super().__init__(spec, seed, predictor)
-        self.reward = REWARDS[reward if spec.task == "classification" else "neg_rmse"]
+        self.reward = reward_function(reward, spec)
         self.together = together
         self.epochs = -(-spec.rows // together)
         self.register_buffer("values", torch.zeros(spec.rows, dtype=torch.float64))
@@ -134,8 +133,4 @@ class LeaveOneOut(Valuator):
 
     def utility(self, weights: Tensor) -> Tensor:
         """Validation score ``[G]`` of predictors fitted with ``weights [G, N]``."""
-        task = self.task
-        fitted = fit_many(self.predictor, task.x_train, self.target, weights, self.predictor.final_steps, self.seed)
-        self.fits += len(weights)
-        self.updates += len(weights) * self.predictor.final_steps
-        return self.reward(outputs_of(self.predictor, fitted, task.x_valid), task.y_valid).double()
+        return self.reward(self.outputs_on_valid(weights), self.task.y_valid).double()

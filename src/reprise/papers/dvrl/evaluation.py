@@ -82,9 +82,7 @@ def discovery_metrics(ranking: np.ndarray, corrupted: np.ndarray) -> dict[str, f
 
 
 @torch.no_grad()
-def evaluate(
-    task: ValuationTask, predictor: Predictor, ranking: Tensor, weights: Tensor, seed: int
-) -> Evaluation:
+def evaluate(task: ValuationTask, predictor: Predictor, ranking: Tensor, weights: Tensor, seed: int) -> Evaluation:
     """Score a ranking and weights.
 
     Args:

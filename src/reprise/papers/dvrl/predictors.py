@@ -1,7 +1,7 @@
 """Predictors f_theta fitted on G weighted selections at once.
 
-Parameters carry a selection axis G; one matrix product per layer serves all of them, and the sum of the G losses has the
-G separate gradients. Every fit takes a fixed number of optimiser steps: with epochs, a larger selection would mean more
+Parameters carry a selection axis G; one matrix product per layer serves all of them, and the sum of the G losses has
+the G separate gradients. Every fit takes a fixed number of optimiser steps: with epochs, a larger selection would mean more
 steps, and size would be rewarded for itself.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
 Parameters = list[Tensor]
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """What the valuation methods need from a predictor."""
 
@@ -88,7 +90,8 @@ class Linear:
     Args:
         steps: optimiser steps of a fit inside the valuation loop.
         final_steps: steps of the fits that are reported.
-        learning_rate: Adam's step size.
+        learning_rate: Adam's step size times the mean absolute sum of an input row. Adam moves every coefficient
+            alike, so a step moves an output by that sum; relative to it one value suits 30 inputs and 784.
         l2: weight of half the squared norm of the coefficients (not of the intercepts).
         batch_size: rows per optimiser step, drawn afresh and alike for all selections; ``None`` = all rows.
     """
@@ -117,7 +120,7 @@ class Linear:
         """See ``Predictor.fit``."""
         classify = target.shape[1] > 1
         theta = [p.clone() for p in theta]
-        adam = Adam(self.learning_rate)
+        adam = Adam(self.learning_rate / row_size(x))
         adam.start(theta)
         for rows in batches(len(x), self.batch_size, steps, generator):
             xb, tb, wb = (x, target, weights) if rows is None else (x[rows], target[rows], weights[:, rows])
@@ -135,7 +138,7 @@ class Linear:
 class MLP:
     """A perceptron with ReLU layers (the official release's is 100-100); all selections start from the same weights.
 
-    Arguments as for ``Linear``; ``hidden`` are the layer widths.
+    Arguments as for ``Linear``, but ``learning_rate`` is Adam's own; ``hidden`` are the layer widths.
     """
 
     @checked
@@ -155,7 +158,7 @@ class MLP:
         """Glorot-uniform weights ``[G, in, out]`` and zero biases ``[G, 1, out]``, alternating."""
         theta: Parameters = []
         sizes = [features, *self.hidden, outputs]
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(sizes):
             bound = math.sqrt(6 / (fan_in + fan_out))
             weight = torch.rand(fan_in, fan_out, generator=generator, device=generator.device) * 2 * bound - bound
             theta += [weight.repeat(copies, 1, 1), torch.zeros(copies, 1, fan_out, device=generator.device)]
@@ -189,6 +192,11 @@ class MLP:
             if layer + 2 < len(theta):
                 hidden = F.relu(hidden)
         return hidden.transpose(0, 1)
+
+
+def row_size(x: Tensor) -> float:
+    """Mean absolute sum of a row of ``x [N, d]``, the intercept's 1 included."""
+    return x.abs().sum(1).mean().item() + 1
 
 
 def batches(rows: int, batch_size: int | None, steps: int, generator: torch.Generator) -> list[Tensor | None]:

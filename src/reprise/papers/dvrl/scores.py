@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reprise.data.base import DataSpec
+from reprise.errors import UserError
+
 
 def neg_log_loss(outputs: Tensor, y: Tensor) -> Tensor:
-    """Minus the mean cross entropy: the reward with the least noise. ``outputs [M, G, C]``, ``y [M]``; returns ``[G]``."""
+    """Minus the mean cross entropy, the reward with the least noise: ``outputs [M, G, C]``, ``y [M]`` to ``[G]``."""
     classes, labels = outputs.movedim(-1, 1), y.unsqueeze(1).expand(-1, outputs.shape[1])
     return -F.cross_entropy(classes, labels, reduction="none").mean(0)
 
@@ -40,6 +43,25 @@ REWARDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def reward_function(name: str, spec: DataSpec) -> Callable[[Tensor, Tensor], Tensor]:
+    """The reward of that name, where it suits the data; regression always uses ``neg_rmse``.
+
+    Raises:
+        UserError: unknown name, or the area under the curve with other than two classes.
+    """
+    if spec.task == "regression":
+        return neg_rmse
+    if name not in REWARDS or name == "neg_rmse":
+        names = ", ".join(known for known in REWARDS if known != "neg_rmse")
+        raise UserError(f"method.module.reward={name} is not a reward for classes; choose one of {names}.")
+    if name == "auc" and spec.num_classes != 2:
+        raise UserError(
+            f"method.module.reward=auc needs two classes and dataset={spec.name} has {spec.num_classes}; "
+            "use neg_log_loss or accuracy."
+        )
+    return REWARDS[name]
+
+
 def test_score(outputs: Tensor, y: Tensor, y_scale: float) -> Tensor:
-    """What the tables report ``[G]``: accuracy for classes, root mean squared error in the target's unit for numbers."""
+    """What the tables report ``[G]``: accuracy for classes, RMSE in the target's unit for numbers."""
     return accuracy(outputs, y) if y.dtype == torch.int64 else -neg_rmse(outputs, y) * y_scale

@@ -14,11 +14,17 @@ from torch import Tensor
 from reprise.data.base import DataSpec
 from reprise.papers.dvrl import figures
 from reprise.papers.dvrl.datamodule import ValuationTask
-from reprise.papers.dvrl.evaluation import Evaluation, evaluate, fit_many
+from reprise.papers.dvrl.evaluation import Evaluation, evaluate, fit_many, outputs_of
 from reprise.papers.dvrl.predictors import Predictor, one_hot, predictions
 from reprise.records import write_text
 
 Task = Literal["classification", "regression"]
+ABOUT_STEPS_PER_EPOCH = 25  # an epoch is what a kill can cost
+
+
+def steps_in_epoch(steps: int) -> int:
+    """The largest divisor of ``steps`` that is no larger than ``ABOUT_STEPS_PER_EPOCH``."""
+    return next(size for size in range(min(steps, ABOUT_STEPS_PER_EPOCH), 0, -1) if steps % size == 0)
 
 
 class Valuator(pl.LightningModule):
@@ -82,6 +88,14 @@ class Valuator(pl.LightningModule):
         if self.task.num_classes:
             return self.validation_predictions.gather(1, self.task.y_train.unsqueeze(1)).squeeze(1)
         return -(self.validation_predictions.squeeze(1) - self.task.y_train).abs()
+
+    def outputs_on_valid(self, weights: Tensor) -> Tensor:
+        """Validation outputs ``[L, G, C]`` of predictors fitted to the end with ``weights [G, N]``; counts the work."""
+        steps = self.predictor.final_steps
+        self.fits += len(weights)
+        self.updates += len(weights) * steps
+        fitted = fit_many(self.predictor, self.task.x_train, self.target, weights, steps, self.seed)
+        return outputs_of(self.predictor, fitted, self.task.x_valid)
 
     def configure_optimizers(self) -> Any:
         """None by default: most methods have nothing to learn by gradient."""
