@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
 
 def show_and_write(paper: str, found: Collection, output_dir: Path, papers_dir: Path) -> None:
     """Print a paper's tables and write them as Markdown."""
-    from rich.console import Console
+    from reprise.layout import terminal
 
-    reported, console = load_reported(paper, papers_dir), Console()
+    reported, console = load_reported(paper, papers_dir), terminal()
     for table in build(reported, found.records, SECTIONS):
         console.print(to_rich(table))
     for key in unknown_conditions(reported, found.records):

@@ -21,18 +21,25 @@ from reprise.errors import UserError
 
 
 def instantiate(node: dict[str, Any], where: str, **extra: Any) -> Any:
-    """Build a config node's object; a wrong or missing argument becomes a sentence that names its key."""
+    """Build a config node's object; a wrong or missing argument becomes a sentence that names its key.
+
+    The call is Hydra's partial, completed here: given ``extra`` directly, Hydra would turn dataclasses into dicts.
+    """
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **extra)
+        return hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**extra)
+    except pydantic.ValidationError as error:
+        raise UserError(_validation_sentence(error, where)) from error
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise UserError(f"{where}: {' '.join(str(error).split())}.") from error
     except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from error
-        if isinstance(cause, pydantic.ValidationError):
-            raise UserError(_validation_sentence(cause, where)) from error
-        if isinstance(cause, TypeError) and "argument" in str(cause):
-            raise UserError(f"{where}: {cause}.") from error
-        raise cause or error from error
+        if isinstance(error.__cause__, pydantic.ValidationError):
+            inner = str(error).split("full_key: ")[-1].strip()
+            raise UserError(_validation_sentence(error.__cause__, f"{where}.{inner}")) from error
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        raise
 
 
 def _validation_sentence(error: pydantic.ValidationError, where: str) -> str:
@@ -59,7 +66,7 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
     name, spec = config["method"]["name"], data.spec
     if spec.task not in built.tasks:
         raise UserError(
-            f"method={name} needs a {' or '.join(built.tasks)} target and dataset={spec.name} has a {spec.task} one; "
+            f"method={name} needs a {' or '.join(built.tasks)} target, dataset={spec.name} has a {spec.task} one; "
             f"suitable data sets: {', '.join(suitable(built.tasks))}."
         )
     devices = config["hardware"]["devices"]

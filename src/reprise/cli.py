@@ -16,7 +16,6 @@ from typing import Any
 from reprise import ledger
 from reprise.errors import UserError
 
-
 _failures: list[Exception] = []
 
 
@@ -79,7 +78,8 @@ def _explain(error: Exception) -> int:
         return _complain(_one_line(str(error)), 2)
     if isinstance(error, OSError):
         return _complain(f"cannot use {error.filename!r}: {error.strerror}; choose another folder or file.", 2)
-    return _complain(f"the run failed: {type(error).__name__}: {_one_line(str(error))} (traceback in its train.log)", 1)
+    where = "".join(f" (traceback in {note})" for note in getattr(error, "__notes__", []))
+    return _complain(f"the run failed: {type(error).__name__}: {_one_line(str(error))}{where}", 1)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -95,7 +95,7 @@ def _config_sentence(error: Any) -> str:
     key, message = error.full_key or error.key, str(error.msg or error).splitlines()[0]
     if "not in" not in message:
         return f"{key}: {message}."
-    siblings = list(error.parent_node or []) if error.parent_node is not None else []
+    siblings = [name for name in error.parent_node or [] if name != "hydra"]
     near = difflib.get_close_matches(str(error.key), [str(name) for name in siblings], n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys there: {', '.join(map(str, siblings)) or 'none'}."
     return f"there is no key `{key}`; {hint}"

@@ -93,5 +93,5 @@ class Mirror(Callback):
     def close(self) -> None:
         """End W&B's run, as failed when an exception is on its way; the next job of a sweep needs a fresh one."""
         if self.run is not None:
-            self.run.finish(exit_code=int(sys.exc_info()[0] is not None), quiet=True)
+            self.run.finish(exit_code=int(sys.exc_info()[0] is not None))
             self.run = None

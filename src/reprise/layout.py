@@ -9,6 +9,8 @@ from typing import Any
 from reprise.reported import Part, Reported, Selector
 from reprise.stats import Interval
 
+WIDTH_WITHOUT_TERMINAL = 150
+
 NOTHING = "-"
 
 
@@ -35,6 +37,14 @@ def to_markdown(tables: Iterable[Table], level: int = 3) -> str:
             blocks.append("\n".join("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in grid))
         blocks.extend(table.notes)
     return "\n\n".join(blocks) + "\n"
+
+
+def terminal() -> Any:
+    """A console as wide as the terminal; wide enough for the tables where there is none (a log, a pipe)."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
 def to_rich(table: Table) -> Any:

@@ -81,6 +81,7 @@ def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
             log.debug("%s", traceback.format_exc())
             if isinstance(error, Exception):
                 folder.set_state("failed", f"{type(error).__name__}: {error}")
+                error.add_note(f"{folder.path}/train.log")
                 raise
             folder.set_state("interrupted")
             raise KeyboardInterrupt from error  # Lightning turns an interrupt into SystemExit
@@ -181,13 +182,12 @@ def _report(folder: RunFolder, state: str) -> None:
     if ledger.active():
         log.info("%s on %s, seed %s: %s", record["method"], record["dataset"], record["seed"], folder.path)
         return
-    from rich.console import Console
-
     from reprise.evidence import collect
+    from reprise.layout import terminal
     from reprise.reported import load_reported
     from reprise.tables import summary_of_run
 
-    console = Console()
+    console = terminal()
     others = collect(folder.path.parents[3], record["paper"]).records
     console.print(summary_of_run(record, load_reported(record["paper"]), others))
     console.print(f"Run folder: {folder.path}", soft_wrap=True)

@@ -35,6 +35,7 @@ from reprise.layout import (
     related,
     right_label,
     show,
+    terminal,
     to_markdown,
     to_rich,
     varying,
@@ -367,9 +368,7 @@ def print_sweep(entries: Sequence[Mapping[str, Any]]) -> None:
 
     Each entry holds method, dataset, seed, paper, folder, state (done, stored or failed) and error.
     """
-    from rich.console import Console
-
-    console = Console()
+    console = terminal()
     tally = {state: sum(e["state"] == state for e in entries) for state in sorted({e["state"] for e in entries})}
     for paper in sorted({e["paper"] for e in entries if e["state"] != "failed"}):
         folders = {e["folder"] for e in entries if e["paper"] == paper and e["state"] != "failed"}
@@ -380,6 +379,4 @@ def print_sweep(entries: Sequence[Mapping[str, Any]]) -> None:
     for entry in entries:
         if entry["state"] == "failed":
             name = f"{entry['method']} on {entry['dataset']}, seed {entry['seed']}"
-            console.print(
-                f"failed: {name}: {entry['error']} (see {entry['folder']}/train.log)", markup=False, soft_wrap=True
-            )
+            console.print(f"failed: {name}: {entry['error']}", markup=False, soft_wrap=True)

@@ -88,7 +88,7 @@ def knn_shapley(x: Tensor, y: Tensor, x_valid: Tensor, y_valid: Tensor, neighbou
     the whole training set, the share of right votes among the K nearest.
     """
     n, k = len(y), neighbours
-    order = torch.cdist(x_valid, x).argsort(1, stable=True)
+    order = torch.cdist(x_valid, x).argsort(dim=1, stable=True)
     agree = (y[order] == y_valid.unsqueeze(1)).double()
     j = torch.arange(1, n, device=x.device)
     gain = (agree[:, :-1] - agree[:, 1:]) / k * j.clamp(max=k) / j

@@ -1,0 +1,43 @@
+# Every target sets up what it needs: a virtual environment in .venv, made by Python 3.11 or newer.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint table view sync reproduce clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reprise needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(READY) ## the main job: DVRL on embedded data, about half a minute after the set-up
+	$(BIN)/python train.py method=dvrl
+
+test: $(READY) ## unit and smoke tests: offline, no GPU, no account
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+table: $(READY) ## paper against ours, from the finished runs
+	$(BIN)/python scripts/table.py all
+
+view: $(READY) ## compare the runs in the terminal, without an account
+	$(BIN)/wandb leet outputs/wandb
+
+sync: $(READY) ## upload the offline runs to Weights & Biases (needs an account)
+	$(BIN)/wandb sync outputs/wandb/offline-run-*
+
+reproduce: $(READY) ## check the papers' claims by running them (minutes to hours)
+	$(BIN)/python -m pytest -m reproduction
+
+clean: ## remove the environment and caches; runs, records and tables stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
