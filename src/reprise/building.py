@@ -72,7 +72,7 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
     devices = config["hardware"]["devices"]
     if built.single_device and devices != 1:
         raise UserError(
-            f"method={name} trains on one device and the hardware asks for {devices}: use hardware=cpu or hardware=gpu, "
+            f"method={name} trains on one device, the hardware asks for {devices}: use hardware=cpu or hardware=gpu, "
             "and run seeds side by side with `-m hydra/launcher=joblib`."
         )
     return built

@@ -20,7 +20,7 @@ _failures: list[Exception] = []
 
 
 def attempt(task: Callable[[Any], Any], cfg: Any) -> Any:
-    """Run one job and keep its error for the end, so that Hydra goes on with a sweep's other jobs and prints nothing."""
+    """Run one job and keep its error for the end, so that Hydra goes on with a sweep's other jobs."""
     try:
         return task(cfg)
     except Exception as error:

@@ -147,8 +147,8 @@ class ValuationData(pl.LightningDataModule):
         for what, (asked, available) in sizes.items():
             if not 0 < max(asked, 1) <= available:
                 raise UserError(
-                    f"dataset={self.source.spec.name} cannot give these sizes: method.datamodule.{what}={asked} is more "
-                    f"than the {max(available, 0)} rows that are left for it; lower it, or use more data."
+                    f"dataset={self.source.spec.name} cannot give these sizes: method.datamodule.{what}={asked} is "
+                    f"more than the {max(available, 0)} rows that are left for it; lower it, or use more data."
                 )
 
     def _pool(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """Label noise, for training rows only. Every kind damages exactly ``floor(rate * N)`` rows, chosen by permutation.
 
-Sources: the official release's ``corrupt_label`` (kind ``flip_other``); Ren et al. 2018 (``uniform_all``, ``background``).
+Sources: the official release's ``corrupt_label`` for ``flip_other``, Ren et al. 2018 for the next two.
 """
 
 from __future__ import annotations

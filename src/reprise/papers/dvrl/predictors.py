@@ -1,8 +1,8 @@
 """Predictors f_theta fitted on G weighted selections at once.
 
 Parameters carry a selection axis G; one matrix product per layer serves all of them, and the sum of the G losses has
-the G separate gradients. Every fit takes a fixed number of optimiser steps: with epochs, a larger selection would mean more
-steps, and size would be rewarded for itself.
+the G separate gradients. Every fit takes a fixed number of optimiser steps: with epochs, a larger
+selection would mean more steps, and size would be rewarded for itself.
 """
 
 from __future__ import annotations
