@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,8 +20,8 @@ class RandomValues(Valuator):
     title = "random values"
 
     @checked
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor) -> None:
-        super().__init__(spec, seed, predictor)
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, final_model: Any = None) -> None:
+        super().__init__(spec, seed, predictor, final_model)
 
     def training_step(self, batch: int) -> None:
         """Nothing to learn."""
@@ -39,8 +41,8 @@ class ValidationModel(Valuator):
     title = "validation model"
 
     @checked
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor) -> None:
-        super().__init__(spec, seed, predictor)
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, final_model: Any = None) -> None:
+        super().__init__(spec, seed, predictor, final_model)
 
     def training_step(self, batch: int) -> None:
         """The one fit is done in ``prepare``."""
@@ -67,8 +69,10 @@ class KNNShapley(Valuator):
     title = "KNN-Shapley"
 
     @checked
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, neighbours: PositiveInt) -> None:
-        super().__init__(spec, seed, predictor)
+    def __init__(
+        self, spec: DataSpec, seed: int, predictor: Predictor, neighbours: PositiveInt, final_model: Any = None
+    ) -> None:
+        super().__init__(spec, seed, predictor, final_model)
         self.neighbours = neighbours
 
     def training_step(self, batch: int) -> None:
@@ -108,8 +112,16 @@ class LeaveOneOut(Valuator):
     title = "leave-one-out"
 
     @checked
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, reward: str, together: PositiveInt) -> None:
-        super().__init__(spec, seed, predictor)
+    def __init__(
+        self,
+        spec: DataSpec,
+        seed: int,
+        predictor: Predictor,
+        reward: str,
+        together: PositiveInt,
+        final_model: Any = None,
+    ) -> None:
+        super().__init__(spec, seed, predictor, final_model)
         self.reward = reward_function(reward, spec)
         self.together = together
         self.epochs = -(-spec.rows // together)

@@ -7,6 +7,7 @@ evaluation are done at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,8 +82,51 @@ def discovery_metrics(ranking: np.ndarray, corrupted: np.ndarray) -> dict[str, f
     }
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Test score, and validation score (larger = better), of every model fitted on one set of rows: ``[G]`` each."""
+
+    test: np.ndarray
+    valid: np.ndarray
+
+
+def fit_and_score(
+    task: ValuationTask, x: Tensor, y: Tensor, weights: Tensor, predictor: Predictor, model: Any, seed: int
+) -> Scores:
+    """Fit with each row of ``weights [G, N]``; ``model``, a scikit-learn estimator, replaces the predictor if given."""
+    if model is not None:
+        return _score_estimator(task, x.cpu().numpy(), y.cpu().numpy(), weights.cpu().numpy(), model)
+    fitted = fit_many(predictor, x, one_hot(y, task.num_classes), weights, predictor.final_steps, seed)
+    on_test, on_valid = (outputs_of(predictor, fitted, rows) for rows in (task.x_test, task.x_valid))
+    valid = accuracy(on_valid, task.y_valid) if task.num_classes else neg_rmse(on_valid, task.y_valid)
+    test = test_score(on_test, task.y_test, task.y_scale)
+    return Scores(test.double().cpu().numpy(), valid.double().cpu().numpy())
+
+
+def _score_estimator(task: ValuationTask, x: np.ndarray, y: np.ndarray, weights: np.ndarray, model: Any) -> Scores:
+    """One fit after the other, on the rows with weight: a scikit-learn estimator has no selection axis."""
+    from sklearn.base import clone
+    from sklearn.metrics import accuracy_score, root_mean_squared_error
+
+    def score(fitted: Any, inputs: Tensor, truth: Tensor) -> float:
+        predicted = fitted.predict(inputs.cpu().numpy())
+        if task.num_classes:
+            return float(accuracy_score(truth.cpu().numpy(), predicted))
+        return float(root_mean_squared_error(truth.cpu().numpy(), predicted))
+
+    test, valid = [], []
+    for row in weights:
+        kept = row > 0
+        fitted = clone(model).fit(x[kept], y[kept], sample_weight=row[kept])
+        test.append(score(fitted, task.x_test, task.y_test) * (1 if task.num_classes else task.y_scale))
+        valid.append(score(fitted, task.x_valid, task.y_valid) * (1 if task.num_classes else -1))
+    return Scores(np.array(test), np.array(valid))
+
+
 @torch.no_grad()
-def evaluate(task: ValuationTask, predictor: Predictor, ranking: Tensor, weights: Tensor, seed: int) -> Evaluation:
+def evaluate(
+    task: ValuationTask, predictor: Predictor, ranking: Tensor, weights: Tensor, seed: int, model: Any = None
+) -> Evaluation:
     """Score a ranking and weights.
 
     Args:
@@ -91,47 +135,35 @@ def evaluate(task: ValuationTask, predictor: Predictor, ranking: Tensor, weights
         ranking: ``[N]``, larger = more valuable.
         weights: ``[N]`` in [0, 1], used as sample weights of the weighted fit.
         seed: for the predictor's start and batches, the same in every fit.
+        model: a scikit-learn estimator to evaluate with in place of the predictor.
 
     Returns:
         ``weighted/test_*``, ``reference/*``, ``removal/area_between``, ``best_subset/test_*`` and, where the damage is
-        known, ``discovery/*``. ``reference/clean_only`` needs the truth as well.
+        known, ``discovery/*``. ``reference/clean_only`` needs the truth as well. ``best_subset`` is the release's
+        "learning with DVRL": of the removal subsets the one with the best validation score, so no weighted fit, and one
+        more look at the validation rows than the other numbers take.
     """
-    target, target_valid = one_hot(task.y_train, task.num_classes), one_hot(task.y_valid, task.num_classes)
     low, high = (removal_weights(ranking, REMOVED, first) for first in ("low", "high"))
     stack = torch.cat([low, high, weights.unsqueeze(0), (~task.corrupted).float().unsqueeze(0)])
-    fitted = fit_many(predictor, task.x_train, target, stack, predictor.final_steps, seed)
+    scores = fit_and_score(task, task.x_train, task.y_train, stack, predictor, model, seed)
     everything = torch.ones(1, len(task.y_valid), device=stack.device)
-    on_valid = fit_many(predictor, task.x_valid, target_valid, everything, predictor.final_steps, seed)
+    on_valid = fit_and_score(task, task.x_valid, task.y_valid, everything, predictor, model, seed)
 
-    score = test_score(outputs_of(predictor, fitted, task.x_test), task.y_test, task.y_scale).double().cpu().numpy()
-    n = len(REMOVED)
-    better = 1 if task.num_classes else -1
-    name = "accuracy" if task.num_classes else "rmse"
+    n, test = len(REMOVED), scores.test
+    sign, name = (1, "accuracy") if task.num_classes else (-1, "rmse")
     metrics = {
-        f"weighted/test_{name}": score[2 * n],
-        "reference/all": score[0],
-        "reference/validation_only": test_score(
-            outputs_of(predictor, on_valid, task.x_test), task.y_test, task.y_scale
-        ).item(),
-        "removal/area_between": better * area_between(REMOVED, score[:n], score[n : 2 * n], SHOWN),
-        f"best_subset/test_{name}": score[best_subset(predictor, fitted, task, 2 * n)],
+        f"weighted/test_{name}": test[2 * n],
+        "reference/all": test[0],
+        "reference/validation_only": on_valid.test[0],
+        "removal/area_between": sign * area_between(REMOVED, test[:n], test[n : 2 * n], SHOWN),
+        f"best_subset/test_{name}": test[scores.valid[: 2 * n].argmax()],
     }
     discovery = None
     if task.knows_truth:
-        metrics["reference/clean_only"] = score[2 * n + 1]
+        metrics["reference/clean_only"] = test[2 * n + 1]
         rank, corrupted = ranking.double().cpu().numpy(), task.corrupted.cpu().numpy()
         metrics |= discovery_metrics(rank, corrupted)
         inspected, found = discovery_curve(rank, corrupted)
         discovery = {"inspected": inspected.tolist(), "found": found.tolist()}
-    removal = {"removed": list(REMOVED), "low_first": score[:n].tolist(), "high_first": score[n : 2 * n].tolist()}
-    return Evaluation(metrics, removal, discovery)
-
-
-def best_subset(predictor: Predictor, fitted: list[Parameters], task: ValuationTask, count: int) -> int:
-    """The official release's "learning with DVRL": of the removal subsets, the one with the best validation score.
-
-    It is not a weighted fit, and it looks at the validation rows once more than the other rows of a table do.
-    """
-    outputs = outputs_of(predictor, fitted, task.x_valid)[:, :count]
-    scores = accuracy(outputs, task.y_valid) if task.num_classes else neg_rmse(outputs, task.y_valid)
-    return int(scores.argmax())
+    removal = {"removed": list(REMOVED), "low_first": test[:n].tolist(), "high_first": test[n : 2 * n].tolist()}
+    return Evaluation({key: float(value) for key, value in metrics.items()}, removal, discovery)

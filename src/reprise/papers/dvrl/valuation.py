@@ -31,7 +31,9 @@ class Valuator(pl.LightningModule):
     """A method that gives every training row a value.
 
     Subclasses train in ``training_step`` and answer ``ranking``; those whose values are probabilities also override
-    ``weights``. Buffers hold all state between epochs, so that a resumed run equals a straight one.
+    ``weights``. Buffers hold all state between epochs, so that a resumed run equals a straight one. ``final_model``, a
+    scikit-learn estimator, evaluates the values in place of the predictor that made them: the official release uses
+    gradient-boosted trees there.
     """
 
     tasks: tuple[Task, ...] = ("classification", "regression")
@@ -41,9 +43,9 @@ class Valuator(pl.LightningModule):
     epochs = 1
     steps_per_epoch = 1
 
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor) -> None:
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, final_model: Any = None) -> None:
         super().__init__()
-        self.spec, self.seed, self.predictor = spec, seed, predictor
+        self.spec, self.seed, self.predictor, self.final_model = spec, seed, predictor, final_model
         self.task: ValuationTask | None = None
         self.evaluation: Evaluation | None = None
         # how much work the values cost: optimiser steps of predictors, and predictors fitted
@@ -107,7 +109,9 @@ class Valuator(pl.LightningModule):
             self.prepare(datamodule.task)
         self.to(self.task.x_train.device)  # Lightning moves a module to the processor when training ends
         with torch.no_grad():
-            self.evaluation = evaluate(self.task, self.predictor, self.ranking(), self.weights(), self.seed)
+            self.evaluation = evaluate(
+                self.task, self.predictor, self.ranking(), self.weights(), self.seed, self.final_model
+            )
             cost = {"cost/predictor_updates": int(self.updates), "cost/predictor_fits": int(self.fits)}
             return self.evaluation.metrics | self.health() | cost
 

@@ -1,0 +1,161 @@
+"""How the tests start the suite: composed configs in this process, `train.py` in this process, or a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from reprise.config import register
+
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf"
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+DATASETS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))
+
+# Sizes at which a run takes less than a second; one thread, so that two processes compute the same bits.
+SMALL = (
+    "logger=csv",
+    "hardware.threads=1",
+    "method.datamodule.train_size=60",
+    "method.datamodule.validation_size=40",
+    "method.datamodule.test_size=50",
+    "method.module.predictor.steps=3",
+    "method.module.predictor.final_steps=5",
+)
+
+
+def options(group: str) -> list[str]:
+    """Every choice of a config group, in its sub-folders too."""
+    folder = CONF / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def compose(*overrides: str) -> Any:
+    """The config of ``python train.py *overrides``."""
+    register()
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def small(method: str, out: Path, *overrides: str) -> Any:
+    """The config of a run that takes less than a second."""
+    return compose(f"method={method}", *SMALL, f"paths.output_dir={out}", *overrides)
+
+
+def folder_of(cfg: Any) -> Path:
+    """The one run folder of this config."""
+    pattern = f"runs/{cfg.method.name}/{cfg.dataset.name}/s{cfg.seed}-*"
+    (folder,) = Path(cfg.paths.output_dir).glob(pattern)
+    return folder
+
+
+@contextlib.contextmanager
+def unchanged_process() -> Iterator[None]:
+    """Give back what a run changes for the whole process: threads, the interrupt handler, log handlers, Hydra."""
+    root = logging.getLogger()
+    handlers, level, interrupt = root.handlers[:], root.level, signal.getsignal(signal.SIGINT)
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        signal.signal(signal.SIGINT, interrupt)
+        if threads:
+            torch.set_num_threads(threads)
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+
+
+def run(cfg: Any) -> Path:
+    """Do the run in this process; returns its folder."""
+    from reprise.run import run as do
+
+    with unchanged_process(), contextlib.redirect_stdout(io.StringIO()):
+        do(cfg)
+    return folder_of(cfg)
+
+
+@dataclass
+class Outcome:
+    """What a command left: exit code, both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    def sentence(self) -> str:
+        """The error of wrong input: exit code 2 and one line on stderr, which is returned."""
+        assert self.code == 2, (self.code, self.err)
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("reprise: ")
+        assert "Traceback" not in self.out + self.err
+        return lines[0]
+
+
+def train(capfd: pytest.CaptureFixture[str], *argv: str) -> Outcome:
+    """``python train.py *argv`` in this process."""
+    capfd.readouterr()
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch, unchanged_process():
+        patch.setattr(sys, "argv", ["train.py", *argv])
+        patch.setenv("HYDRA_FULL_ERROR", "0")
+        patch.setenv("REPRISE_LEDGER", "")  # so that it is restored, whatever the command does to it
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    captured = capfd.readouterr()
+    return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+
+def real(*argv: str) -> Outcome:
+    """``python train.py *argv`` as a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *argv], capture_output=True, text=True, timeout=120, check=False
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def start(*argv: str) -> subprocess.Popen[str]:
+    """``python train.py *argv``, not waited for."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text())
+
+
+def numbers(folder: Path) -> dict[str, float]:
+    """A run's metrics without its times."""
+    return {name: value for name, value in read(folder / "metrics.json").items() if not name.startswith("time/")}
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """What two runs of the same config must share to the last bit."""
+    files = {name: (folder / name).read_bytes() for name in ("data_values.csv", "removal_curve.csv", "metrics.csv")}
+    return files | {"metrics": numbers(folder)}

@@ -1,0 +1,169 @@
+"""Every config composes, and a run's key follows from its content alone."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import yaml
+from harness import CONF, DATASETS, METHODS, compose, options
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from reprise.config import content, group_key, protocol_key, resolved, run_key
+from reprise.errors import UserError
+
+TABLE = "a,b,label\n1,x,yes\n2,y,no\n3,x,yes\n"
+
+
+def key(*overrides: str) -> str:
+    return run_key(resolved(compose(*overrides)))
+
+
+def choices(params: dict[str, str]) -> dict[str, list[str]]:
+    """The single values of a sweep file's parameters."""
+    parser = OverridesParser.create()
+    values = {}
+    for name, value in params.items():
+        override = parser.parse_override(f"{name}={value}")
+        values[name] = list(override.sweep_string_iterator()) if override.is_sweep_override() else [str(value)]
+    return values
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.relative_to(CONF).as_posix())
+def test_every_file_is_yaml_and_says_what_it_is_for(path):
+    text = path.read_text()
+    assert isinstance(yaml.safe_load(text), dict)
+    if path.parts[-2] in ("method", "dataset") or path.parts[-3] in ("sweep", "experiment"):
+        assert "python train.py" in text, "the head comment shows how to run it"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_with_every_dataset(method):
+    keys = set()
+    for dataset in DATASETS:
+        user = ["dataset.path=mine.csv", "dataset.target=y", "dataset.checksum=0"] if dataset == "csv" else []
+        config = resolved(compose(f"method={method}", f"dataset={dataset}", *user))
+        assert (config["method"]["name"], config["dataset"]["name"]) == (method, dataset)
+        assert config["method"]["module"]["predictor"]["_target_"], "the method brings its predictor"
+        keys.add(run_key(config))
+    assert len(keys) == len(DATASETS)
+
+
+@pytest.mark.parametrize("group", ["predictor", "trainer", "hardware", "logger"])
+def test_every_choice_of_the_other_groups_composes(group):
+    for choice in options(group):
+        assert resolved(compose(f"{group}={choice}"))["method"]["name"] == "dvrl"
+
+
+def compose_all(group: str, name: str) -> list[dict]:
+    """The configs of all combinations in a file, with its first seed."""
+    cfg = compose(f"{group}={name}")
+    params = choices(cfg.hydra.sweeper.params) if "hydra" in cfg else {}
+    params = {key: values[:1] if key == "seed" else values for key, values in params.items()}
+    combinations = itertools.product(*([f"{key}={value}" for value in values] for key, values in params.items()))
+    return [resolved(compose(f"{group}={name}", *combination)) for combination in combinations]
+
+
+def test_every_experiment_composes():
+    for name in options("experiment"):
+        for config in compose_all("experiment", name):
+            assert config["method"]["paper"] == name.split("/")[0]
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_every_combination_of_a_sweep_composes_to_a_run_of_its_own(name):
+    configs = compose_all("sweep", name)
+    assert len({run_key(config) for config in configs}) == len(configs)
+    for config in configs:
+        assert config["method"]["paper"] == name.split("/")[0]
+        assert config["table"] == name, "its records name the table"
+
+
+def test_the_command_line_wins_over_the_home_data_set():
+    assert compose("method=knn_shapley").dataset.name == "digits"
+    assert compose("method=knn_shapley", "dataset=breast_cancer").dataset.name == "breast_cancer"
+    assert compose("dataset=breast_cancer", "method=knn_shapley").dataset.name == "breast_cancer"
+    assert "MLP" in compose("method=loo", "predictor=mlp").method.module.predictor["_target_"]
+
+
+@pytest.mark.parametrize(("scale", "steps"), [("smoke", 60), ("cpu", 500), ("paper", 5000)])
+def test_scaled_picks_by_scale(scale, steps):
+    assert compose(f"scale={scale}").method.module.outer_steps == steps
+
+
+def test_a_missing_value_is_named():
+    with pytest.raises(UserError, match=r"dataset\.target has no value"):
+        resolved(compose("dataset=csv", "dataset.path=x.csv", "dataset.checksum=0"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "hardware=gpu",
+        "hardware.threads=1",
+        "logger=csv",
+        "logger.every=1",
+        "paths.output_dir=elsewhere",
+        "paths.data_dir=elsewhere",
+        "force=true",
+        "table=dvrl/label_noise",
+    ],
+)
+def test_where_and_how_it_is_shown_does_not_change_the_key(override):
+    assert key(override) == key()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "scale=smoke",
+        "dataset=breast_cancer",
+        "method=loo",
+        "predictor=mlp",
+        "trainer=debug",
+        "trainer.max_epochs=1",
+        "method.module.learning_rate=0.02",
+        "method.module.predictor.l2=0.1",
+        "method.datamodule.noise_rate=0.4",
+    ],
+)
+def test_what_determines_the_numbers_changes_the_key(override):
+    assert key(override) != key()
+
+
+def test_the_key_is_stable():
+    """A change here makes every stored run of every user look like a new one."""
+    config = {"dataset": {"name": "d"}, "method": {"name": "m"}, "seed": 0, "paths": {"output_dir": "x"}}
+    assert content(config) == {"dataset": {"name": "d"}, "method": {"name": "m"}, "seed": 0}
+    assert run_key(config) == "f26d3327ed7c"
+
+
+def test_a_users_file_is_known_by_its_content_not_by_its_path(tmp_path):
+    first, moved, changed = tmp_path / "a.csv", tmp_path / "deeper" / "b.csv", tmp_path / "c.csv"
+    moved.parent.mkdir()
+    first.write_text(TABLE)
+    moved.write_text(TABLE)
+    changed.write_text(TABLE + "4,y,no\n")
+
+    def of(path, *more):
+        return key("dataset=csv", f"dataset.path={path}", "dataset.target=label", *more)
+
+    assert of(first) == of(moved)
+    assert of(first) != of(changed)
+    assert of(first, f"dataset.test_path={changed}") != of(first)
+    assert of(first, "dataset.target=b") != of(first)
+
+
+def test_the_group_is_the_config_without_its_seed():
+    zero, one, other = (resolved(compose(*o)) for o in ([], ["seed=1"], ["method.module.selections=8"]))
+    assert group_key(zero) == group_key(one) != group_key(other)
+
+
+def test_methods_on_the_same_data_share_a_protocol():
+    def of(*overrides):
+        return protocol_key(resolved(compose(*overrides)))
+
+    assert of("method=dvrl") == of("method=loo") == of("method=random", "seed=5")
+    assert of("method=dvrl") != of("method=dvrl", "method.datamodule.noise_rate=0.4")
+    assert of("method=dvrl") != of("method=dvrl", "dataset=breast_cancer")
