@@ -153,9 +153,3 @@ def read(path: Path) -> Any:
 def numbers(folder: Path) -> dict[str, float]:
     """A run's metrics without its times."""
     return {name: value for name, value in read(folder / "metrics.json").items() if not name.startswith("time/")}
-
-
-def results(folder: Path) -> dict[str, Any]:
-    """What two runs of the same config must share to the last bit."""
-    files = {name: (folder / name).read_bytes() for name in ("data_values.csv", "removal_curve.csv", "metrics.csv")}
-    return files | {"metrics": numbers(folder)}

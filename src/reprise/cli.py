@@ -71,9 +71,9 @@ def _explain(error: Exception) -> int:
     for cause in _chain(error):
         if isinstance(cause, UserError):
             return _complain(str(cause), 2)
-    for cause in reversed(_chain(error)):
-        if isinstance(cause, OmegaConfBaseException):
-            return _complain(_config_sentence(cause), 2)
+    mistakes = [cause for cause in reversed(_chain(error)) if isinstance(cause, OmegaConfBaseException)]
+    if mistakes:  # the innermost says best what is wrong, but some know no key and hold an unfilled template
+        return _complain(_config_sentence(next((cause for cause in mistakes if cause.full_key), mistakes[0])), 2)
     if isinstance(error, HydraException):
         return _complain(_one_line(str(error)), 2)
     if isinstance(error, OSError):

@@ -23,6 +23,8 @@ Scale = Enum("Scale", ["smoke", "cpu", "paper"])
 VOLATILE = ("hardware", "logger", "paths", "force", "table")
 # A user's file is known by its checksum, which the config holds too: moving or renaming it is no new experiment.
 VOLATILE_PATHS = ("path", "test_path", "validation_path")
+# Whole numbers of at least 1, or null for the default.
+COUNTS = ("hardware.threads", "trainer.limit_batches", "trainer.max_epochs")
 
 
 @dataclass
@@ -71,13 +73,26 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain values, every interpolation resolved.
 
     Raises:
-        UserError: a mandatory value (``???``) was not given.
+        UserError: a mandatory value (``???``) was not given, or a number cannot be used.
     """
     try:
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)  # type: ignore[return-value]
+        config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)
     except MissingMandatoryValue as error:
         key = error.full_key
         raise UserError(f"{key} has no value: give one, for example `{key}=...` on the command line.") from error
+    _check_ranges(config)  # type: ignore[arg-type]
+    return config  # type: ignore[return-value]
+
+
+def _check_ranges(config: dict[str, Any]) -> None:
+    """Refuse numbers that torch or Lightning would refuse without naming the key, or take for another meaning."""
+    if not 0 <= config["seed"] < 2**32:
+        raise UserError(f"seed={config['seed']} cannot be used: a seed lies between 0 and {2**32 - 1}.")
+    for key in COUNTS:
+        group, name = key.split(".")
+        value = config[group][name]
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"{key}={value!r} cannot be used: give a whole number of at least 1, or null.")
 
 
 def content(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,12 @@ resume, the folder of an interrupted attempt is replaced and its history replaye
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,8 @@ class Mirror(Callback):
         self._send_history()
 
     def _send_history(self) -> None:
-        if self.run is not None:
-            for row in self.history.rows[self.sent :]:
+        with self._or_without():
+            for row in self.history.rows[self.sent :] if self.run is not None else ():
                 self.run.log({name: value for name, value in row.items() if name != "step"}, step=row["step"])
         self.sent = len(self.history.rows)
 
@@ -83,15 +85,30 @@ class Mirror(Callback):
         import pandas as pd
         import wandb
 
-        media = {
-            path.stem: wandb.Image(str(path)) if path.suffix == ".png" else wandb.Table(dataframe=pd.read_csv(path))
-            for path in files
-        }
-        self.run.log(media)
-        self.run.summary.update(metrics)
+        with self._or_without():
+            media = {
+                path.stem: wandb.Image(str(path)) if path.suffix == ".png" else wandb.Table(dataframe=pd.read_csv(path))
+                for path in files
+            }
+            self.run.log(media)
+            self.run.summary.update(metrics)
 
     def close(self) -> None:
         """End W&B's run, as failed when an exception is on its way; the next job of a sweep needs a fresh one."""
-        if self.run is not None:
-            self.run.finish(exit_code=int(sys.exc_info()[0] is not None))
-            self.run = None
+        code = int(sys.exc_info()[0] is not None)
+        with self._or_without():
+            run, self.run = self.run, None
+            if run is not None:
+                run.finish(exit_code=code)
+
+    @contextlib.contextmanager
+    def _or_without(self) -> Iterator[None]:
+        """Whatever goes wrong in W&B while the run is at work is a warning and ends the mirror, not the run."""
+        try:
+            yield
+        except Exception as error:
+            log.warning("W&B stopped, the run goes on without it: %s", " ".join(str(error).split()))
+            run, self.run = self.run, None
+            if run is not None:
+                with contextlib.suppress(Exception):
+                    run.finish(exit_code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from reprise.data.base import DataSpec, Source
 from reprise.errors import UserError
 from reprise.papers.dvrl.noise import KINDS, corrupt
 
+log = logging.getLogger("reprise")
+
 PAPER_TRAIN, PAPER_VALIDATION = 1000, 400
 Scaling = Literal["standard", "minmax", "minmax_all", "none"]
 
@@ -29,7 +32,7 @@ class ValuationTask:
     ``x_*`` float32 ``[rows, d]``; ``y_*`` int64 (classes) or standardised float32 (numbers) ``[rows]``. ``y_train`` are
     the given targets, ``y_true`` the ones before damage, ``corrupted`` ``[N]`` their difference, ``rows`` ``[N]`` each
     row's number in the source. A number in the target's own unit is ``y_mean + y_scale * y`` (0 and 1 for classes).
-    ``knows_truth``: the damage was ours, so that discovery can be scored.
+    ``knows_truth``: some damage was done, and by us, so that discovery can be scored.
     """
 
     x_train: Tensor
@@ -92,6 +95,14 @@ class ValuationData(pl.LightningDataModule):
         train, valid, test = self._split(rng, train_size, validation_size, test_size)
         self.task = self._prepare(train, valid, test, rng)
 
+    def setup(self, stage: str) -> None:
+        """Say what the values of a user's own rows rest on; here, once the input is known to be good."""
+        if self.source.spec.origin == "user" and self.source.validation is None and not self.noise_rate:
+            log.warning(
+                "The validation rows are drawn from your file and taken to be right; values that follow from their "
+                "score are only as good as they are. Rows you know to be clean: dataset.validation_path=..."
+            )
+
     @property
     def spec(self) -> DataSpec:
         """The prepared data: every row is a vector."""
@@ -132,7 +143,7 @@ class ValuationData(pl.LightningDataModule):
             test, left = test or len(clean) - drawn, n_train
         else:
             rest = len(clean) - drawn
-            test = test or (rest - (train or PAPER_TRAIN) if paper_sized else max(1, len(clean) // 5))
+            test = test or (max(1, rest - (train or PAPER_TRAIN)) if paper_sized else max(1, len(clean) // 5))
             left = rest - test
         train = train or (left if mine else min(PAPER_TRAIN, left))
         self._check(
@@ -184,7 +195,7 @@ class ValuationData(pl.LightningDataModule):
             num_classes=self.source.spec.num_classes,
             y_mean=mean,
             y_scale=std,
-            knows_truth=self.noise_rate > 0,
+            knows_truth=bool(corrupted.any()),
         )
 
 

@@ -107,6 +107,11 @@ class DVRL(Valuator):
             raise UserError(
                 "method.module.baseline=leave_one_out compares selections: set method.module.selections >= 2."
             )
+        if advantage_scale == "running" and selections < 2:
+            raise UserError(
+                "method.module.advantage_scale=running divides by the spread of a step's rewards: set "
+                "method.module.selections >= 2, or method.module.advantage_scale=none."
+            )
         self.outer_steps, self.selections, self.outer_batch = outer_steps, selections, outer_batch
         self.learning_rate, self.schedule, self.weight_decay = learning_rate, schedule, weight_decay
         self.reward = reward_function(reward, spec)

@@ -1,0 +1,258 @@
+"""One run: the files it promises, what is stored, what is repeated, what a failure leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+
+import harness
+import pytest
+import yaml
+from harness import METHODS, small
+
+from reprise import building
+from reprise.config import group_key, protocol_key, resolved, run_key
+from reprise.reported import Selector, available_papers, load_reported
+
+PROMISED = {
+    *("config.yaml", "status.json", "metrics.json", "metrics.csv", "env.json", "record.json", "train.log", "last.ckpt"),
+    *("data_values.csv", "removal_curve.csv", "discovery_curve.csv", "removal.png", "values.png", "discovery.png"),
+}
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def states(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
+
+
+def no_training(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a finished run must not be repeated")
+
+    for step in ("source", "datamodule", "module", "trainer"):
+        monkeypatch.setattr(building, step, refuse)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_promised_file_is_there(debug_run, method):
+    cfg, folder = debug_run(method)
+    config = resolved(cfg)
+    present = {path.name for path in folder.iterdir()}
+    silent = {"metrics.csv"} if method in ("random", "validation_only", "knn_shapley", "loo") else set()
+    assert PROMISED - silent <= present
+    assert not [name for name in present if "writing" in name or name.startswith(".metrics")], "nothing temporary"
+    for figure in folder.glob("*.png"):
+        content = figure.read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) > 5_000
+    assert folder.name == f"s0-{run_key(config)}"
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == config
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_metrics_are_finite_and_costs_are_counted(debug_run, method):
+    metrics = harness.read(debug_run(method)[1] / "metrics.json")
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert {"time/fit_seconds", "time/evaluation_seconds", "cost/predictor_fits", "cost/predictor_updates"} <= set(
+        metrics
+    )
+    assert (metrics["cost/predictor_fits"] == 0) == (method in ("random", "knn_shapley"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_data_values_have_a_line_for_every_training_row(debug_run, method):
+    rows = table(debug_run(method)[1] / "data_values.csv")
+    assert list(rows[0]) == ["row", "value", "logit", "given_label", "true_label", "corrupted"]
+    numbers = [int(row["row"]) for row in rows]
+    assert numbers == sorted(set(numbers))
+    assert len(rows) == 60
+    assert all(0 <= float(row["value"]) <= 1 and math.isfinite(float(row["logit"])) for row in rows)
+    assert sum(int(row["corrupted"]) for row in rows) == 12, "a fifth of 60"
+    assert all((row["given_label"] != row["true_label"]) == (row["corrupted"] == "1") for row in rows)
+    values = [value for _, value in sorted((float(row["logit"]), float(row["value"])) for row in rows)]
+    assert values == sorted(values), "value and logit rank alike, ties aside"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_curves_run_from_start_to_end(debug_run, method):
+    folder = debug_run(method)[1]
+    discovery, removal = table(folder / "discovery_curve.csv"), table(folder / "removal_curve.csv")
+    assert len(discovery) == 61
+    assert [float(discovery[0][k]) for k in ("inspected", "found")] == [0, 0]
+    assert [float(discovery[-1][k]) for k in ("inspected", "found")] == [1, 1]
+    assert float(removal[0]["low_first"]) == float(removal[0]["high_first"])
+    assert float(removal[0]["low_first"]) == pytest.approx(harness.numbers(folder)["reference/all"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_record_carries_what_a_table_needs(debug_run, method):
+    cfg, folder = debug_run(method)
+    config, record, env = resolved(cfg), harness.read(folder / "record.json"), harness.read(folder / "env.json")
+    assert (record["method"], record["dataset"], record["seed"], record["scale"]) == (method, "digits", 0, "cpu")
+    keys = (run_key(config), group_key(config), protocol_key(config))
+    assert (record["run_key"], record["group"], record["protocol"]) == keys
+    assert record["metrics"] == harness.read(folder / "metrics.json")
+    assert record["condition"]["noise_rate"] == 0.2
+    assert record["condition"]["train_size"] == 60
+    assert record["env"]["torch"] == env["versions"]["torch"]
+    assert re.fullmatch(r"[0-9a-f]{64}", env["data"])
+
+
+def test_the_history_has_a_line_for_every_step(debug_run):
+    rows = table(debug_run("dvrl")[1] / "metrics.csv")
+    assert [row["step"] for row in rows] == ["1", "2"]
+    assert {"train/reward", "train/mean_probability", "train/entropy"} <= set(rows[0])
+
+
+@pytest.mark.parametrize("paper", available_papers())
+def test_every_metric_that_the_reported_numbers_name_is_produced(debug_run, paper):
+    reported = load_reported(paper)
+    selectors = [cell.experiment for cell in reported.cells if cell.experiment]
+    selectors += [s for claim in reported.claims for part in claim.parts for s in (part.left, part.right)]
+    wanted = {(s.method, s.metric) for s in selectors if isinstance(s, Selector)}
+    assert wanted
+    for method, metric in sorted(wanted):
+        assert method in METHODS
+        assert metric in harness.read(debug_run(method)[1] / "metrics.json"), f"{method} does not measure {metric}"
+    where = {key for s in selectors if isinstance(s, Selector) for key in s.where}
+    where |= {key for claim in reported.claims for key in claim.where}
+    assert where <= set(harness.read(debug_run(METHODS[0])[1] / "record.json")["condition"])
+
+
+# --- stored and repeated ----------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_returned_without_training(tmp_path, monkeypatch):
+    cfg = small("validation_only", tmp_path)
+    folder = harness.run(cfg)
+    before, metrics = states(folder), harness.read(folder / "metrics.json")
+    no_training(monkeypatch)
+    from reprise.run import run
+
+    assert run(cfg) == metrics
+    assert states(folder) == before
+
+
+def test_volatile_settings_find_the_same_finished_run(tmp_path, monkeypatch):
+    folder = harness.run(small("validation_only", tmp_path))
+    no_training(monkeypatch)
+    assert (
+        harness.run(small("validation_only", tmp_path, "hardware.threads=2", "table=t", "logger.wandb=false")) == folder
+    )
+
+
+def test_force_repeats_a_finished_run(tmp_path):
+    folder = harness.run(small("validation_only", tmp_path))
+    (folder / "left_over.txt").write_text("from an older version")
+    before = states(folder)
+    numbers, values = harness.numbers(folder), (folder / "data_values.csv").read_bytes()
+    assert harness.run(small("validation_only", tmp_path, "force=true")) == folder
+    after = states(folder)
+    assert "left_over.txt" not in after
+    assert all(after[name] > before[name] for name in ("metrics.json", "data_values.csv", "record.json"))
+    assert harness.numbers(folder) == numbers
+    assert (folder / "data_values.csv").read_bytes() == values
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_bits(debug_run, tmp_path, method):
+    import torch
+
+    torch.rand(7)  # what ran before in this process must not matter
+    _, first = debug_run(method)
+    second = harness.run(small(method, tmp_path, "trainer=debug"))
+    assert second != first
+    assert second.name == first.name
+    assert harness.numbers(second) == harness.numbers(first)
+    for name in ("data_values.csv", "removal_curve.csv", "discovery_curve.csv"):
+        assert (second / name).read_bytes() == (first / name).read_bytes()
+
+
+def test_another_seed_gives_another_split_and_other_values(tmp_path):
+    first, second = (harness.run(small("random", tmp_path, f"seed={seed}")) for seed in (0, 1))
+    rows = [[row["row"] for row in table(folder / "data_values.csv")] for folder in (first, second)]
+    assert rows[0] != rows[1]
+    assert harness.numbers(first) != harness.numbers(second)
+
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_diverging_run_fails_and_keeps_its_traceback(tmp_path):
+    cfg = small("dvrl", tmp_path, "method.module.outer_steps=10", "method.module.learning_rate=1e30")
+    with pytest.raises(FloatingPointError, match="NaN at step"):
+        harness.run(cfg)
+    folder = harness.folder_of(cfg)
+    status, log = harness.read(folder / "status.json"), (folder / "train.log").read_text()
+    assert status["state"] == "failed"
+    assert status["error"].startswith("FloatingPointError: ")
+    assert "Traceback (most recent call last)" in log
+    assert status["error"] in log
+    assert not (folder / "metrics.json").exists()
+    assert not (folder / "record.json").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_result_that_is_no_number_fails_the_run_and_a_rerun_starts_afresh(tmp_path, monkeypatch, value):
+    from reprise.papers.dvrl.baselines import ValidationModel
+
+    cfg = small("validation_only", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ValidationModel, "health", lambda self: {"health/collapsed": value})
+        with pytest.raises(FloatingPointError, match=f"health/collapsed is {value}"):
+            harness.run(cfg)
+    folder = harness.folder_of(cfg)
+    assert harness.read(folder / "status.json")["state"] == "failed"
+    assert not (folder / "metrics.json").exists()
+
+    assert harness.run(cfg) == folder
+    assert harness.read(folder / "status.json") == {"state": "done", "error": None}
+    assert "Traceback" not in (folder / "train.log").read_text(), "the log is the successful attempt's"
+    fresh = harness.run(small("validation_only", tmp_path / "fresh"))
+    assert harness.numbers(folder) == harness.numbers(fresh)
+
+
+def test_a_failed_attempt_is_not_resumed_from_its_checkpoint(tmp_path, monkeypatch):
+    from reprise.papers.dvrl.module import DVRL
+
+    cfg = small("dvrl", tmp_path, "method.module.outer_steps=51")
+    with monkeypatch.context() as patch:
+        patch.setattr(DVRL, "artifacts", lambda self, folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            harness.run(cfg)
+    folder = harness.folder_of(cfg)
+    assert (folder / "last.ckpt").exists()
+    first = (folder / "last.ckpt").stat().st_mtime_ns
+    harness.run(cfg)
+    assert (folder / "last.ckpt").stat().st_mtime_ns > first
+    assert [row["step"] for row in table(folder / "metrics.csv")] == [str(step) for step in range(1, 52)]
+
+
+def test_a_log_belongs_to_its_run_alone(tmp_path):
+    import logging
+
+    first = harness.run(small("random", tmp_path))
+    size = (first / "train.log").stat().st_size
+    harness.run(small("random", tmp_path, "seed=1"))
+    assert (first / "train.log").stat().st_size == size
+    assert not [
+        h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler) and "train.log" in h.baseFilename
+    ]
+
+
+def test_numbers_are_plain():
+    import torch
+
+    assert building.number("a", torch.tensor(3)) == 3
+    assert type(building.number("a", torch.tensor(0.5))) is float
+    assert type(building.number("a", 2)) is int
+    json.dumps(building.number("a", torch.tensor(0.5)))

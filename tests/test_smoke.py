@@ -1,0 +1,51 @@
+"""Two batches of every method on the embedded data: does everything fit together?"""
+
+from __future__ import annotations
+
+import math
+
+import harness
+import pytest
+from harness import METHODS, SMALL
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs(debug_run, method):
+    _, folder = debug_run(method)
+    metrics = harness.read(folder / "metrics.json")
+    assert harness.read(folder / "status.json") == {"state": "done", "error": None}
+    assert all(math.isfinite(value) for value in metrics.values())
+    for name in ("discovery/auroc", "discovery/tpr_at_noise_rate", "weighted/test_accuracy", "reference/all"):
+        assert 0 <= metrics[name] <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("predictor", ["mlp"])
+def test_every_method_runs_with_every_predictor(tmp_path, method, predictor):
+    cfg = harness.small(method, tmp_path, "trainer=debug", f"predictor={predictor}", "dataset=breast_cancer")
+    metrics = harness.read(harness.run(cfg) / "metrics.json")
+    assert 0 <= metrics["discovery/auroc"] <= 1
+
+
+NUMBERS = [m for m in METHODS if m != "knn_shapley"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_values_a_users_table(train, tmp_path, method):
+    """Text and holes among the inputs; numbers as the target where the method can."""
+    path = tmp_path / "my.csv"
+    target = (lambda i: i * 0.37) if method in NUMBERS else (lambda i: "yes" if i % 3 else "no")
+    rows = [f"{i % 11},{'red' if i % 2 else ''},{'' if i % 17 == 0 else i / 7},{target(i)}" for i in range(120)]
+    path.write_text("\n".join(["size,colour,weight,y", *rows]) + "\n")
+    sizes = [option for option in SMALL if "_size" not in option]
+    outcome = train(
+        f"method={method}", *sizes, "trainer=debug", "dataset=csv", f"dataset.path={path}", "dataset.target=y"
+    )
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "out").glob(f"runs/{method}/csv/*")
+    metrics = harness.read(folder / "metrics.json")
+    assert ("weighted/test_rmse" in metrics) == (method in NUMBERS)
+    assert not any(name.startswith("discovery/") for name in metrics), (
+        "nobody knows which of the user's labels are wrong"
+    )
+    assert not (folder / "discovery_curve.csv").exists()
