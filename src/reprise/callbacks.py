@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
 
 from reprise.records import write_text
+
+log = logging.getLogger("reprise")
 
 
 class History(Callback):
@@ -75,6 +79,15 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def to_resume(self) -> Path | None:
+        """The checkpoint to go on from; a file that is not whole is reported and the run starts afresh."""
+        if not self.path.exists():
+            return None
+        if zipfile.is_zipfile(self.path):  # torch writes zip files, whose directory stands at their end
+            return self.path
+        log.warning("%s is damaged; the run starts from the beginning", self.path)
+        return None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save; Lightning calls checkpoint callbacks after all others, so their state is complete."""

@@ -47,6 +47,8 @@ def command_line(main: Callable[[], Any]) -> Callable[[], None]:
                 raise _failures[0]
         except KeyboardInterrupt:
             code = _complain("interrupted; the same command goes on where it stopped.", 130)
+        except BrokenPipeError:  # the reader, `head` for example, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
             if wants_tracebacks:
                 raise

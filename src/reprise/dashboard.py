@@ -20,6 +20,9 @@ from lightning.pytorch.callbacks import Callback
 
 from reprise.callbacks import History
 from reprise.config import content, group_key, run_key
+from reprise.errors import UserError
+
+MODES = ("offline", "online", "disabled")
 
 log = logging.getLogger("reprise")
 
@@ -36,7 +39,11 @@ class Mirror(Callback):
         self.history, self.run, self.sent = history, None, 0
         options = config["logger"]
         self.every = options.get("every", 1)
-        if not options["wandb"] or options["mode"] == "disabled":
+        if not options["wandb"]:
+            return
+        if options["mode"] not in MODES:
+            raise UserError(f"logger.mode={options['mode']} is not one of {', '.join(MODES)} (WANDB_MODE sets it).")
+        if options["mode"] == "disabled":
             return
         import wandb
 

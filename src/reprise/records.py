@@ -55,8 +55,8 @@ class RunFolder:
         write_json(self.path / "status.json", {"state": state, "error": error})
 
     def stored_metrics(self) -> dict[str, float] | None:
-        """The metrics of a finished run, else ``None``."""
-        if self.state != "done":
+        """The metrics of a finished run that is still whole, else ``None``."""
+        if self.state != "done" or not all((self.path / name).exists() for name in ("metrics.json", "record.json")):
             return None
         return json.loads((self.path / "metrics.json").read_text())
 

@@ -105,8 +105,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     mirror = dashboard.Mirror(config, history)
     try:
         trainer = building.trainer(config, module, [history, mirror, checkpoint, callbacks.Progress()])
-        resume = checkpoint.path if checkpoint.path.exists() else None
-        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint.to_resume(), weights_only=True)
         began = time.perf_counter()
         metrics = module.final_metrics(datamodule)
         files = module.artifacts(folder.path)

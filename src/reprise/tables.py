@@ -59,10 +59,14 @@ def scales_of(records: Iterable[Record]) -> list[str]:
 
 
 def claims_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
-    """Per scale: the verdict on each claim, then the numbers behind it, data set by data set."""
+    """Per scale at which any claim could be judged: the verdicts, then the numbers behind them, data set by data set."""
+    judged = {
+        scale: [judge_claim(claim, records, scale) for claim in reported.claims if scale in claim.scales]
+        for scale in [s for s in scales_of(records) if s != "smoke"] or ["cpu"]
+    }
+    telling = {scale: results for scale, results in judged.items() if any(result.sites for result in results)}
     tables = []
-    for scale in [s for s in scales_of(records) if s != "smoke"] or ["cpu"]:
-        results = [judge_claim(claim, records, scale) for claim in reported.claims if scale in claim.scales]
+    for scale, results in (telling or judged).items():
         rows = tuple((r.claim.id, r.claim.sentence, r.verdict.value, r.reason) for r in results)
         tables.append(Table(f"Claims, {scale} scale", ("Claim", "What the paper says", "Verdict", "Why"), rows))
         conditions = [site.condition for result in results for site in result.sites]

@@ -145,4 +145,4 @@ class LeaveOneOut(Valuator):
 
     def utility(self, weights: Tensor) -> Tensor:
         """Validation score ``[G]`` of predictors fitted with ``weights [G, N]``."""
-        return self.reward(self.outputs_on_valid(weights), self.task.y_valid).double()
+        return self.reward(self.outputs_on_valid(weights, self.predictor.final_steps), self.task.y_valid).double()

@@ -133,6 +133,10 @@ class ValuationData(pl.LightningDataModule):
         three parts are drawn from the same rows.
         """
         source, mine = self.source, self.source.spec.origin == "user"
+        if source.validation is not None and valid:
+            raise UserError(
+                "method.datamodule.validation_size cannot be chosen where dataset.validation_path gives the rows."
+            )
         n_train, n_test, n_given = len(source.train), len(source.test or ()), len(source.validation or ())
         pool = rng.permutation(n_train)
         clean = n_train + rng.permutation(n_test) if n_test else pool

@@ -55,7 +55,7 @@ def removal_weights(ranking: Tensor, fractions: tuple[float, ...], first: str) -
     order = torch.argsort(ranking, descending=first == "high", stable=True)
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
-    drop = torch.tensor([int(f * len(order)) for f in fractions], device=order.device)
+    drop = torch.tensor([int(f * len(order) + 1e-9) for f in fractions], device=order.device)
     return (place >= drop.unsqueeze(1)).float()
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -97,7 +98,7 @@ class DVRL(Valuator):
         activation: Activation,
         hidden: PositiveInt,
         combined: PositiveInt,
-        layers: PositiveInt,
+        layers: Annotated[int, Field(ge=3)],
         shortcut: bool,
         label_branch: NonNegativeFloat,
         final_model: Any = None,
@@ -215,7 +216,8 @@ class DVRL(Valuator):
 
     def _score_of_all_rows(self) -> Tensor:
         everything = torch.ones(1, len(self.target), device=self.device)
-        return self.reward(self.outputs_on_valid(everything), self.task.y_valid)[0]
+        outputs = self.outputs_on_valid(everything, self.predictor.steps)
+        return self.reward(outputs, self.task.y_valid)[0]
 
     @torch.no_grad()
     def ranking(self) -> Tensor:

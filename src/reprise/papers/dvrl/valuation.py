@@ -91,9 +91,8 @@ class Valuator(pl.LightningModule):
             return self.validation_predictions.gather(1, self.task.y_train.unsqueeze(1)).squeeze(1)
         return -(self.validation_predictions.squeeze(1) - self.task.y_train).abs()
 
-    def outputs_on_valid(self, weights: Tensor) -> Tensor:
-        """Validation outputs ``[L, G, C]`` of predictors fitted to the end with ``weights [G, N]``; counts the work."""
-        steps = self.predictor.final_steps
+    def outputs_on_valid(self, weights: Tensor, steps: int) -> Tensor:
+        """Validation outputs ``[L, G, C]`` of predictors fitted with ``weights [G, N]``; counts the work."""
         self.fits += len(weights)
         self.updates += len(weights) * steps
         fitted = fit_many(self.predictor, self.task.x_train, self.target, weights, steps, self.seed)
