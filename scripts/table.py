@@ -23,7 +23,7 @@ from reprise.reported import PAPERS_DIR, available_papers, load_reported
 from reprise.tables import SECTIONS, build, markdown, to_rich
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = ("claims", "comparison", "results")
+MAIN = ("claims", "evidence", "comparison", "results")
 # <!-- table:dvrl --> holds the main tables, <!-- table:dvrl:claims --> one section
 BLOCK = re.compile(r"(<!-- table:(\w+)(?::(\w+))? -->\n).*?(<!-- /table:\2(?::\3)? -->)", re.DOTALL)
 

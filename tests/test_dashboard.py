@@ -13,6 +13,7 @@ from harness import SMALL, small
 
 from reprise import callbacks
 from reprise.config import content, group_key, resolved
+from reprise.errors import UserError
 
 MIRRORED = [option for option in SMALL if option != "logger=csv"]
 
@@ -152,10 +153,6 @@ def break_folder(tmp_path, monkeypatch):
     (tmp_path / "wandb").write_text("a file where the folder should be")
 
 
-def break_mode(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "bogus")
-
-
 def break_init(tmp_path, monkeypatch):
     def fail(**_):
         raise wandb.errors.CommError("no service")
@@ -180,7 +177,7 @@ def break_finish(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb.Run, "finish", fail)
 
 
-@pytest.mark.parametrize("damage", [break_folder, break_mode, break_init, break_log, break_finish])
+@pytest.mark.parametrize("damage", [break_folder, break_init, break_log, break_finish])
 def test_whatever_breaks_in_the_dashboard_is_a_warning(tmp_path, monkeypatch, damage):
     damage(tmp_path, monkeypatch)
     folder = harness.run(mirrored("dvrl", tmp_path))
@@ -188,3 +185,9 @@ def test_whatever_breaks_in_the_dashboard_is_a_warning(tmp_path, monkeypatch, da
     assert (folder / "metrics.json").exists()
     assert "the run goes on without it" in (folder / "train.log").read_text()
     assert wandb.run is None
+
+
+def test_an_unknown_mode_is_a_mistake_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    with pytest.raises(UserError, match="bogus is not one of offline, online, disabled"):
+        harness.run(mirrored("dvrl", tmp_path))

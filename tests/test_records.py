@@ -71,11 +71,14 @@ def test_an_unreadable_status_is_no_state(folder, text):
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
 def test_metrics_count_only_when_the_run_is_done(folder, state):
     write_json(folder.path / "metrics.json", {"a": 1.0})
+    write_json(folder.path / "record.json", {})
     folder.set_state(state, "ValueError: x" if state == "failed" else None)
     assert folder.state == state
     assert folder.stored_metrics() is None
     folder.set_state("done")
     assert folder.stored_metrics() == {"a": 1.0}
+    (folder.path / "record.json").unlink()
+    assert folder.stored_metrics() is None
     assert json.loads((folder.path / "status.json").read_text()) == {"state": "done", "error": None}
 
 

@@ -67,7 +67,7 @@ def test_numbers_and_conditions_as_text():
 
 def test_tables_show_paper_and_ours_honestly(reported):
     records = seeds("ours", [0.7, 0.7, 0.7]) + seeds("base", [0.8, 0.8, 0.8])
-    text = markdown(reported, records, ("claims", "comparison", "results"))
+    text = markdown(reported, records, ("claims", "evidence", "comparison", "results"))
     assert "| C1 | Ours is better than a \\| base. | REFUTED |" in text
     assert "90.00 ± 0.50°" in text
     assert "80.00?" in text

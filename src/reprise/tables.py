@@ -17,6 +17,7 @@ from typing import Any
 from reprise.evidence import Record
 from reprise.judging import (
     CellResult,
+    ClaimResult,
     PartResult,
     SiteResult,
     groups,
@@ -58,29 +59,43 @@ def scales_of(records: Iterable[Record]) -> list[str]:
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def claims_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
-    """Per scale at which any claim could be judged: the verdicts, then the numbers behind them, data set by data set."""
+def _judged(reported: Reported, records: Sequence[Record]) -> dict[str, list[ClaimResult]]:
+    """Claim results by scale, for the scales at which any claim could be judged (for all where none could)."""
     judged = {
         scale: [judge_claim(claim, records, scale) for claim in reported.claims if scale in claim.scales]
         for scale in [s for s in scales_of(records) if s != "smoke"] or ["cpu"]
     }
-    telling = {scale: results for scale, results in judged.items() if any(result.sites for result in results)}
+    return {scale: results for scale, results in judged.items() if any(r.sites for r in results)} or judged
+
+
+def claims_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
+    """Per scale: the verdict on each claim."""
+    header = ("Claim", "What the paper says", "Verdict", "Why")
+    return [
+        Table(
+            f"Claims, {scale} scale",
+            header,
+            tuple((r.claim.id, r.claim.sentence, r.verdict.value, r.reason) for r in results),
+        )
+        for scale, results in _judged(reported, records).items()
+    ]
+
+
+def evidence_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
+    """Per scale: the numbers behind the verdicts, data set by data set."""
+    header = ("Claim", "Data", "Comparison", "Left", "Right", "Difference", "Pairs", "Verdict")
+    notes = ("Left and right are means over the paired seeds, with 95 % intervals.",)
     tables = []
-    for scale, results in (telling or judged).items():
-        rows = tuple((r.claim.id, r.claim.sentence, r.verdict.value, r.reason) for r in results)
-        tables.append(Table(f"Claims, {scale} scale", ("Claim", "What the paper says", "Verdict", "Why"), rows))
-        conditions = [site.condition for result in results for site in result.sites]
-        keys = varying(conditions)
-        details = [
+    for scale, results in _judged(reported, records).items():
+        keys = varying([site.condition for result in results for site in result.sites])
+        details = tuple(
             _detail(reported, result.claim, site, part, keys)
             for result in results
             for site in result.sites
             for part in site.parts
-        ]
-        header = ("Claim", "Data", "Comparison", "Left", "Right", "Difference", "Pairs", "Verdict")
-        notes = ("Left and right are means over the paired seeds, with 95 % intervals.",)
+        )
         if details:
-            tables.append(Table(f"Evidence for the claims, {scale} scale", header, tuple(details), notes=notes))
+            tables.append(Table(f"Evidence for the claims, {scale} scale", header, details, notes=notes))
     return tables
 
 
@@ -250,6 +265,7 @@ def _count(runs: Sequence[Record], metric: str) -> str:
 
 SECTIONS: Mapping[str, Callable[[Reported, Sequence[Record]], list[Table]]] = {
     "claims": claims_tables,
+    "evidence": evidence_tables,
     "comparison": comparison_tables,
     "results": results_tables,
     "cost": cost_tables,

@@ -113,7 +113,9 @@ def test_fixed_baseline_is_the_predictor_of_all_rows(data, drawn):
 
     module = ready(data, baseline="fixed")
     module.training_step(0)
-    everything = module.reward(module.outputs_on_valid(torch.ones(1, 30), module.predictor.steps), module.task.y_valid)[0]
+    everything = module.reward(module.outputs_on_valid(torch.ones(1, 30), module.predictor.steps), module.task.y_valid)[
+        0
+    ]
     torch.testing.assert_close(module.delta, everything)
 
 
