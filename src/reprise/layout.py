@@ -9,7 +9,7 @@ from typing import Any
 from reprise.reported import Part, Reported, Selector
 from reprise.stats import Interval
 
-WIDTH_WITHOUT_TERMINAL = 150
+WIDTH_WITHOUT_TERMINAL = 190
 
 NOTHING = "-"
 
