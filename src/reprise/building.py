@@ -73,7 +73,7 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
     if built.single_device and devices != 1:
         raise UserError(
             f"method={name} trains on one device, the hardware asks for {devices}: use hardware=cpu or hardware=gpu, "
-            "and run seeds side by side with `-m hydra/launcher=joblib`."
+            "and run seeds side by side with `-m hydra/launcher=local`."
         )
     return built
 

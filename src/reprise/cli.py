@@ -77,7 +77,7 @@ def _explain(error: Exception) -> int:
     if mistakes:  # the innermost says best what is wrong, but some know no key and hold an unfilled template
         return _complain(_config_sentence(next((cause for cause in mistakes if cause.full_key), mistakes[0])), 2)
     if isinstance(error, HydraException):
-        return _complain(_one_line(str(error)), 2)
+        return _complain(_one_line(str(error).split("Config search path")[0]), 2)
     if isinstance(error, OSError):
         return _complain(f"cannot use {error.filename!r}: {error.strerror}; choose another folder or file.", 2)
     where = "".join(f" (traceback in {note})" for note in getattr(error, "__notes__", []))

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from reprise import ledger
 from reprise.config import group_key, protocol_key, resolved, run_key
+from reprise.errors import UserError
 from reprise.records import RunFolder, environment, write_json
 
 log = logging.getLogger("reprise")
@@ -79,6 +80,11 @@ def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
             metrics = _train(config, folder)
         except BaseException as error:
             log.debug("%s", traceback.format_exc())
+            if isinstance(error, UserError):  # nothing was run: leave no trace, and no checkpoint is lost
+                folder.set_state("interrupted")
+                if not (folder.path / "last.ckpt").exists():
+                    folder.clear()
+                raise
             if isinstance(error, Exception):
                 folder.set_state("failed", f"{type(error).__name__}: {error}")
                 error.add_note(f"{folder.path}/train.log")
@@ -134,7 +140,7 @@ def _write_results(
         "method": config["method"]["name"],
         "dataset": config["dataset"]["name"],
         "seed": config["seed"],
-        "scale": config["scale"],
+        "scale": "smoke" if config["trainer"]["limit_batches"] or config["trainer"]["max_epochs"] else config["scale"],
         "run_key": run_key(config),
         "group": group_key(config),
         "protocol": protocol_key(config),
