@@ -217,7 +217,7 @@ def test_a_sweep_finishes_its_other_jobs_and_names_what_failed(train, tmp_path):
     assert outcome.code == 1
     assert len(list((tmp_path / "out").glob("runs/random/digits/*/metrics.json"))) == 2
     states = [harness.read(path)["state"] for path in (tmp_path / "out").glob("runs/random/digits/*/status.json")]
-    assert sorted(states) == ["done", "done", "failed", "failed"]
+    assert states == ["done", "done"], "input that cannot work leaves no run behind"
     assert "4 jobs: 2 done, 2 failed" in outcome.out
     for seed in (0, 1):
         assert f"failed: random on digits, seed {seed}" in outcome.out
