@@ -97,7 +97,8 @@ def test_curves_run_from_start_to_end(debug_run, method):
 def test_the_record_carries_what_a_table_needs(debug_run, method):
     cfg, folder = debug_run(method)
     config, record, env = resolved(cfg), harness.read(folder / "record.json"), harness.read(folder / "env.json")
-    assert (record["method"], record["dataset"], record["seed"], record["scale"]) == (method, "digits", 0, "cpu")
+    assert (record["method"], record["dataset"], record["seed"]) == (method, "digits", 0)
+    assert record["scale"] == "smoke", "a run cut short by the trainer is never evidence"
     keys = (run_key(config), group_key(config), protocol_key(config))
     assert (record["run_key"], record["group"], record["protocol"]) == keys
     assert record["metrics"] == harness.read(folder / "metrics.json")
@@ -105,6 +106,10 @@ def test_the_record_carries_what_a_table_needs(debug_run, method):
     assert record["condition"]["train_size"] == 60
     assert record["env"]["torch"] == env["versions"]["torch"]
     assert re.fullmatch(r"[0-9a-f]{64}", env["data"])
+
+
+def test_a_whole_run_keeps_its_scale(tmp_path):
+    assert harness.read(harness.run(harness.small("random", tmp_path)) / "record.json")["scale"] == "cpu"
 
 
 def test_the_history_has_a_line_for_every_step(debug_run):
