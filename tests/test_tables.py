@@ -192,3 +192,15 @@ def test_the_committed_readmes_agree_with_the_committed_records():
     module = script()
     stale = module.drifted(module.available_papers(), ROOT / "outputs", ROOT, module.PAPERS_DIR)
     assert [str(path) for path, _, _ in stale] == []
+
+
+def test_the_lines_of_a_run_leave_out_checks_of_another_recipe() -> None:
+    reported = load_reported("dvrl")
+    records = collect(ROOT / "outputs", "dvrl", runs=False).records
+    runs = [r for r in records if (r.dataset, r.seed, r.condition["noise_rate"]) == ("digits", 0, 0.2)]
+    verdicts = {}
+    for method in ("dvrl", "dvrl_paper"):
+        run = next(r for r in runs if r.method == method)
+        (line,) = (x for x in claim_lines(run, reported, records) if x.startswith("C4 (our check)"))
+        verdicts[method] = "SUPPORTED" in line
+    assert verdicts == {"dvrl": True, "dvrl_paper": False}

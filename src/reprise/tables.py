@@ -367,7 +367,8 @@ def _claim_line(claim: Claim, ours: bool, record: Record, reported: Reported, th
             told.append(f"{a:{form}}{'' if held[-1] else ', not'} {related(part, f'{b:{form}}')} ({label})")
         here = record.method == part.left.method
         missing += [] if pairs else [label if here else reported.display.methods[part.left.method]]
-    every = [p for p in claim.parts if p.ours is ours]
+    recipes = {p.left.method for p in parts}  # a check of another recipe says nothing about this run
+    every = [p for p in claim.parts if p.ours is ours and p.left.method in recipes]
     judged = [judge_part(p, there, record.scale, record.dataset).judgement for p in every]
     fewest = min(j.n for j in judged)
     verdict = combine([j.verdict for j in judged])
