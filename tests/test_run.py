@@ -99,7 +99,7 @@ def test_the_record_carries_what_a_table_needs(debug_run, method):
     config, record, env = resolved(cfg), harness.read(folder / "record.json"), harness.read(folder / "env.json")
     assert (record["method"], record["dataset"], record["seed"]) == (method, "digits", 0)
     assert record["scale"] == "smoke", "a run cut short by the trainer is never evidence"
-    keys = (run_key(config), group_key(config), protocol_key(config))
+    keys = (run_key(config), group_key(config), protocol_key(config, {"predictor": "linear"}))
     assert (record["run_key"], record["group"], record["protocol"]) == keys
     assert record["metrics"] == harness.read(folder / "metrics.json")
     assert record["condition"]["noise_rate"] == 0.2

@@ -119,6 +119,9 @@ def group_key(config: dict[str, Any]) -> str:
     return fingerprint({key: value for key, value in content(config).items() if key != "seed"})
 
 
-def protocol_key(config: dict[str, Any]) -> str:
-    """Identity of what a method is given: with equal protocol, scale and seed two methods saw exactly the same data."""
-    return fingerprint([content(config)["dataset"], config["method"]["datamodule"]])
+def protocol_key(config: dict[str, Any], condition: dict[str, Any]) -> str:
+    """Identity of what a method is given: with equal protocol, scale and seed two methods can be compared.
+
+    ``condition`` is what the module adds to data set and datamodule, for example the predictor.
+    """
+    return fingerprint([content(config)["dataset"], config["method"]["datamodule"], condition])

@@ -118,7 +118,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         metrics |= {"time/fit_seconds": history.seconds, "time/evaluation_seconds": time.perf_counter() - began}
         metrics = {name: building.number(name, value) for name, value in metrics.items()}
         env = environment(source.spec.checksum, module.device.type)
-        _write_results(config, folder, metrics, env, datamodule.protocol)
+        _write_results(config, folder, metrics, env, datamodule.protocol, getattr(module, "condition", {}))
         mirror.publish(metrics, files)
     finally:
         mirror.close()
@@ -132,6 +132,7 @@ def _write_results(
     metrics: dict[str, float],
     env: dict[str, Any],
     protocol: dict[str, Any],
+    condition: dict[str, Any],
 ) -> None:
     write_json(folder.path / "metrics.json", metrics)
     write_json(folder.path / "env.json", env)
@@ -143,8 +144,8 @@ def _write_results(
         "scale": "smoke" if config["trainer"]["limit_batches"] or config["trainer"]["max_epochs"] else config["scale"],
         "run_key": run_key(config),
         "group": group_key(config),
-        "protocol": protocol_key(config),
-        "condition": protocol,
+        "protocol": protocol_key(config, condition),
+        "condition": protocol | condition,
         "settings": config["method"]["module"],
         "table": config["table"],
         "metrics": metrics,

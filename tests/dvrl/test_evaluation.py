@@ -13,8 +13,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
 from reprise.papers.dvrl import evaluation
+from reprise.papers.dvrl.estimators import Estimator
 from reprise.papers.dvrl.evaluation import (
     REMOVED,
+    Values,
     area_between,
     discovery_curve,
     discovery_metrics,
@@ -24,6 +26,7 @@ from reprise.papers.dvrl.evaluation import (
     removal_weights,
 )
 from reprise.papers.dvrl.predictors import MLP, Linear, one_hot
+from reprise.papers.dvrl.scores import test_score as score_on_test
 
 
 def linear():
@@ -128,11 +131,24 @@ def test_chunks_do_not_change_the_fits(predictor, monkeypatch):
     torch.testing.assert_close(outputs_of(predictor, chunks, task.x_test), whole, rtol=1e-4, atol=1e-4)
 
 
+def fine_tuned(task):
+    """Test score of a fit on all rows that goes on with the validation rows."""
+    predictor = linear()
+    (theta,) = fit_many(
+        predictor, task.x_train, one_hot(task.y_train, task.num_classes), torch.ones(1, len(task.y_train)), 15, 0
+    )
+    few = torch.ones(1, len(task.y_valid))
+    steps = predictor.final_steps
+    target = one_hot(task.y_valid, task.num_classes)
+    theta = predictor.fit(task.x_valid, target, few, theta, steps, generator(0))
+    return score_on_test(predictor.outputs(theta, task.x_test), task.y_test, task.y_scale).item()
+
+
 @pytest.mark.parametrize(("classes", "seed"), [(0, 1), (3, 2)])
 def test_every_number_of_an_evaluation_is_that_of_a_separate_fit(classes, seed):
     task = small_data(classes, rows=200, train=60, noise=0.3, seed=seed).task
     ranking, weights = some_values(task)
-    found = evaluate(task, linear(), ranking, weights, seed=0)
+    found = evaluate(task, Values(ranking, weights), linear(), seed=0)
     name = "accuracy" if classes else "rmse"
 
     def on_train(weights):
@@ -151,6 +167,8 @@ def test_every_number_of_an_evaluation_is_that_of_a_separate_fit(classes, seed):
         f"weighted/test_{name}": on_train(weights)[0],
         "reference/all": on_train(torch.ones(60))[0],
         "reference/clean_only": on_train(~task.corrupted)[0],
+        "reference/zero_noise": lone_fit(task, task.x_train, task.y_true, torch.ones(60))[0],
+        "reference/fine_tuned": fine_tuned(task),
         "reference/validation_only": validation_only[0],
         "removal/area_between": gap,
         f"best_subset/test_{name}": subsets[best][0],
@@ -170,7 +188,7 @@ def test_a_good_ranking_has_a_positive_area_and_a_bad_one_a_negative():
         task = small_data(classes, rows=300, train=80, noise=0.4).task
         good = -task.corrupted.float()
         areas = [
-            evaluate(task, linear(), ranking, torch.ones(80), 0).metrics["removal/area_between"]
+            evaluate(task, Values(ranking, torch.ones(80)), linear(), 0).metrics["removal/area_between"]
             for ranking in (good, -good)
         ]
         assert areas[0] > 0 > areas[1]
@@ -178,11 +196,12 @@ def test_a_good_ranking_has_a_positive_area_and_a_bad_one_a_negative():
 
 def test_unknown_truth_gives_no_discovery():
     task = small_data(noise=0.0).task
-    found = evaluate(task, linear(), *some_values(task), seed=0)
+    found = evaluate(task, Values(*some_values(task)), linear(), seed=0)
     assert found.discovery is None
     assert set(found.metrics) == {
         "weighted/test_accuracy",
         "reference/all",
+        "reference/fine_tuned",
         "reference/validation_only",
         "removal/area_between",
         "best_subset/test_accuracy",
@@ -194,7 +213,7 @@ def test_a_scikit_learn_model_evaluates_in_place_of_the_predictor():
     model = DecisionTreeClassifier(max_depth=3, random_state=0)
     ranking, weights = some_values(task)
     weights[:5] = 0
-    found = evaluate(task, linear(), ranking, weights, seed=0, model=model)
+    found = evaluate(task, Values(ranking, weights), linear(), seed=0, final_predictor=Estimator(model))
     x, y = task.x_train.numpy(), task.y_train.numpy()
 
     def own(rows, sample_weight=None):
@@ -212,8 +231,27 @@ def test_a_scikit_learn_model_evaluates_in_place_of_the_predictor():
 
 def test_a_scikit_learn_regressor_is_scored_in_the_targets_unit():
     task = small_data(0, rows=200, train=60, noise=0.2).task
-    found = evaluate(task, linear(), *some_values(task), seed=0, model=LinearRegression())
+    found = evaluate(task, Values(*some_values(task)), linear(), seed=0, final_predictor=Estimator(LinearRegression()))
     given = task.y_mean + task.y_scale * task.y_train.numpy()
     truth = task.y_mean + task.y_scale * task.y_test.numpy()
     predicted = LinearRegression().fit(task.x_train.numpy(), given).predict(task.x_test.numpy())
     assert found.metrics["reference/all"] == pytest.approx(np.sqrt(np.mean((predicted - truth) ** 2)), rel=1e-4)
+
+
+def test_without_removal_curves_the_forty_fits_are_saved_and_nothing_else_changes():
+    task = small_data(rows=200, train=60, noise=0.3).task
+    values = Values(*some_values(task))
+    whole = evaluate(task, values, linear(), seed=0)
+    short = evaluate(task, values, linear(), seed=0, removal_curves=False)
+    assert short.removal is None
+    gone = {"removal/area_between", "best_subset/test_accuracy"}
+    assert short.metrics == {name: value for name, value in whole.metrics.items() if name not in gone}
+
+
+def test_a_predictor_that_the_method_trained_is_judged_itself():
+    task = small_data(rows=200, train=60, noise=0.3).task
+    ranking, weights = some_values(task)
+    predictor = linear()
+    (theta,) = fit_many(predictor, task.x_valid, one_hot(task.y_valid, 3), torch.ones(1, len(task.y_valid)), 9, 0)
+    own = evaluate(task, Values(ranking, weights, theta), predictor, seed=0).metrics["weighted/test_accuracy"]
+    assert own == score_on_test(predictor.outputs(theta, task.x_test), task.y_test, 1.0).item()

@@ -22,6 +22,7 @@ class DataSpec:
         shape: shape of one input, e.g. ``(1, 28, 28)`` for an image or ``(108,)`` for a table row.
         classes: names of the classes (labels are ``0..C-1`` in this order); empty for regression.
         features: column names of a table, one per input; empty for images.
+        image: shape of one image where a datamodule hands out flat rows, e.g. ``(1, 28, 28)``; else empty.
         origin: ``embedded`` (ships with a dependency), ``public`` (downloaded), ``user`` (the user's own file). Papers'
             protocols that damage labels leave a user's data alone unless told otherwise.
         licence: licence or terms of use, as published.
@@ -36,6 +37,7 @@ class DataSpec:
     shape: tuple[int, ...]
     classes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    image: tuple[int, ...] = ()
     origin: Literal["embedded", "public", "user"] = "public"
     licence: str = ""
     source: str = ""

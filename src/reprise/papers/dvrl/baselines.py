@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -20,8 +18,8 @@ class RandomValues(Valuator):
     title = "random values"
 
     @checked
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, final_model: Any = None) -> None:
-        super().__init__(spec, seed, predictor, final_model)
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor) -> None:
+        super().__init__(spec, seed, predictor)
 
     def training_step(self, batch: int) -> None:
         """Nothing to learn."""
@@ -41,8 +39,8 @@ class ValidationModel(Valuator):
     title = "validation model"
 
     @checked
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, final_model: Any = None) -> None:
-        super().__init__(spec, seed, predictor, final_model)
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor) -> None:
+        super().__init__(spec, seed, predictor)
 
     def training_step(self, batch: int) -> None:
         """The one fit is done in ``prepare``."""
@@ -69,10 +67,8 @@ class KNNShapley(Valuator):
     title = "KNN-Shapley"
 
     @checked
-    def __init__(
-        self, spec: DataSpec, seed: int, predictor: Predictor, neighbours: PositiveInt, final_model: Any = None
-    ) -> None:
-        super().__init__(spec, seed, predictor, final_model)
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, neighbours: PositiveInt) -> None:
+        super().__init__(spec, seed, predictor)
         self.neighbours = neighbours
 
     def training_step(self, batch: int) -> None:
@@ -112,16 +108,8 @@ class LeaveOneOut(Valuator):
     title = "leave-one-out"
 
     @checked
-    def __init__(
-        self,
-        spec: DataSpec,
-        seed: int,
-        predictor: Predictor,
-        reward: str,
-        together: PositiveInt,
-        final_model: Any = None,
-    ) -> None:
-        super().__init__(spec, seed, predictor, final_model)
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, reward: str, together: PositiveInt) -> None:
+        super().__init__(spec, seed, predictor)
         self.reward = reward_function(reward, spec)
         self.together = together
         self.epochs = -(-spec.rows // together)

@@ -18,6 +18,7 @@ from reprise.checks import Fraction, PositiveInt, checked
 from reprise.data.base import DataSpec, Source
 from reprise.errors import UserError
 from reprise.papers.dvrl.noise import KINDS, corrupt
+from reprise.papers.dvrl.predictors import Predictor
 
 log = logging.getLogger("reprise")
 
@@ -69,6 +70,9 @@ class ValuationData(pl.LightningDataModule):
         noise_kind: how (``noise.KINDS``).
         scaling: ``minmax`` (then centred; unseen values are clipped to the range) and ``standard`` are fitted on the
             training rows; ``minmax_all`` on all rows, as the official release does, which leaks; ``none``.
+        removal_curves: whether values are also judged by removing rows, which takes 40 fits.
+        final_predictor: a predictor that judges the values in place of the one that made them (the official release
+            uses gradient-boosted trees there).
 
     Raises:
         UserError: sizes that the data cannot give, or a noise kind that does not fit the target.
@@ -85,8 +89,11 @@ class ValuationData(pl.LightningDataModule):
         noise_rate: Fraction | None = None,
         noise_kind: Annotated[str, Field(pattern="|".join(f"^{name}$" for name in KINDS))] = "flip_other",
         scaling: Scaling = "minmax",
+        removal_curves: bool = True,
+        final_predictor: Predictor | None = None,
     ) -> None:
         super().__init__()
+        self.removal_curves, self.final_predictor = removal_curves, final_predictor
         self.source, self.seed, self.scaling = source, seed, scaling
         mine = source.spec.origin == "user"
         self.noise_rate = noise_rate if noise_rate is not None else (0.0 if mine else 0.2)
@@ -105,8 +112,10 @@ class ValuationData(pl.LightningDataModule):
 
     @property
     def spec(self) -> DataSpec:
-        """The prepared data: every row is a vector."""
-        return replace(self.source.spec, shape=tuple(self.task.x_train.shape[1:]), rows=len(self.task.y_train))
+        """The prepared data: every row is a vector; images are flattened and keep their shape in ``image``."""
+        given = self.source.spec
+        image = given.shape if given.kind == "image" else ()
+        return replace(given, shape=tuple(self.task.x_train.shape[1:]), image=image, rows=len(self.task.y_train))
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -118,7 +127,7 @@ class ValuationData(pl.LightningDataModule):
             "noise_rate": self.noise_rate,
             "noise_kind": self.noise_kind,
             "scaling": self.scaling,
-        }
+        } | ({"judged_by": self.final_predictor.name} if self.final_predictor else {})
 
     def train_dataloader(self) -> DataLoader:
         """Step numbers; the data itself lies on the device."""

@@ -7,7 +7,6 @@ evaluation are done at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +24,10 @@ ELEMENTS_PER_CHUNK = 20_000_000
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics and curves of one ranking; ``discovery`` is ``None`` where the truth is unknown."""
+    """Metrics and curves of one method's values; a curve that was not asked for, or cannot be known, is ``None``."""
 
     metrics: dict[str, float]
-    removal: dict[str, list[float]]
+    removal: dict[str, list[float]] | None
     discovery: dict[str, list[float]] | None
 
 
@@ -83,87 +82,101 @@ def discovery_metrics(ranking: np.ndarray, corrupted: np.ndarray) -> dict[str, f
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Test score, and validation score (larger = better), of every model fitted on one set of rows: ``[G]`` each."""
+class Values:
+    """What a method found: ``ranking [N]`` (larger = more valuable), ``weights [N]`` in [0, 1], and where the method
+    trained a predictor itself, its parameters.
+    """
 
-    test: np.ndarray
-    valid: np.ndarray
-
-
-def fit_and_score(
-    task: ValuationTask, x: Tensor, y: Tensor, weights: Tensor, predictor: Predictor, model: Any, seed: int
-) -> Scores:
-    """Fit with each row of ``weights [G, N]``; ``model``, a scikit-learn estimator, replaces the predictor if given."""
-    if model is not None:
-        return _score_estimator(task, x.cpu().numpy(), y.cpu().numpy(), weights.cpu().numpy(), model)
-    fitted = fit_many(predictor, x, one_hot(y, task.num_classes), weights, predictor.final_steps, seed)
-    on_test, on_valid = (outputs_of(predictor, fitted, rows) for rows in (task.x_test, task.x_valid))
-    valid = accuracy(on_valid, task.y_valid) if task.num_classes else neg_rmse(on_valid, task.y_valid)
-    test = test_score(on_test, task.y_test, task.y_scale)
-    return Scores(test.double().cpu().numpy(), valid.double().cpu().numpy())
+    ranking: Tensor
+    weights: Tensor
+    trained: Parameters | None = None
 
 
-def _score_estimator(task: ValuationTask, x: np.ndarray, y: np.ndarray, weights: np.ndarray, model: Any) -> Scores:
-    """One fit after the other, on the rows with weight: a scikit-learn estimator has no selection axis."""
-    from sklearn.base import clone
-    from sklearn.metrics import accuracy_score, root_mean_squared_error
+@dataclass(frozen=True)
+class Judge:
+    """Test score ``[G]``, and validation score ``[G]`` (larger = better), of predictors on one task."""
 
-    def score(fitted: Any, inputs: Tensor, truth: Tensor) -> float:
-        predicted = fitted.predict(inputs.cpu().numpy())
-        if task.num_classes:
-            return float(accuracy_score(truth.cpu().numpy(), predicted))
-        return float(root_mean_squared_error(truth.cpu().numpy(), predicted))
+    task: ValuationTask
+    predictor: Predictor
+    seed: int
 
-    test, valid = [], []
-    for row in weights:
-        kept = row > 0
-        fitted = clone(model).fit(x[kept], y[kept], sample_weight=row[kept])
-        test.append(score(fitted, task.x_test, task.y_test) * (1 if task.num_classes else task.y_scale))
-        valid.append(score(fitted, task.x_valid, task.y_valid) * (1 if task.num_classes else -1))
-    return Scores(np.array(test), np.array(valid))
+    def fit(self, x: Tensor, y: Tensor, weights: Tensor) -> list[Parameters]:
+        """One predictor for each row of ``weights [G, N]``."""
+        target = one_hot(y, self.task.num_classes)
+        return fit_many(self.predictor, x, target, weights, self.predictor.final_steps, self.seed)
+
+    def test(self, fitted: list[Parameters]) -> np.ndarray:
+        """Accuracy, or error in the target's unit."""
+        outputs = outputs_of(self.predictor, fitted, self.task.x_test)
+        return test_score(outputs, self.task.y_test, self.task.y_scale).double().cpu().numpy()
+
+    def valid(self, fitted: list[Parameters]) -> np.ndarray:
+        """Accuracy, or minus the error."""
+        outputs, y = outputs_of(self.predictor, fitted, self.task.x_valid), self.task.y_valid
+        return (accuracy if self.task.num_classes else neg_rmse)(outputs, y).double().cpu().numpy()
+
+    def references(self, everything: list[Parameters]) -> dict[str, float]:
+        """Test scores without any values: what the values have to beat, or can hope for."""
+        task = self.task
+        one = torch.ones(1, len(task.y_train), device=task.x_train.device)
+        few = torch.ones(1, len(task.y_valid), device=one.device)
+        models = {"validation_only": self.fit(task.x_valid, task.y_valid, few)}
+        if self.predictor.tensors:
+            generator = torch.Generator(one.device).manual_seed(self.seed)
+            target, steps = one_hot(task.y_valid, task.num_classes), self.predictor.final_steps
+            models["fine_tuned"] = [self.predictor.fit(task.x_valid, target, few, everything[0], steps, generator)]
+        if task.knows_truth:
+            models["clean_only"] = self.fit(task.x_train, task.y_train, (~task.corrupted).float().unsqueeze(0))
+            models["zero_noise"] = self.fit(task.x_train, task.y_true, one)
+        return {f"reference/{name}": self.test(fitted)[0] for name, fitted in models.items()}
 
 
 @torch.no_grad()
 def evaluate(
-    task: ValuationTask, predictor: Predictor, ranking: Tensor, weights: Tensor, seed: int, model: Any = None
+    task: ValuationTask,
+    values: Values,
+    predictor: Predictor,
+    seed: int,
+    final_predictor: Predictor | None = None,
+    removal_curves: bool = True,
 ) -> Evaluation:
-    """Score a ranking and weights.
+    """Score a method's values.
 
     Args:
         task: the data.
+        values: the ranking, and the sample weights of the weighted fit.
         predictor: the model of every fit; all fits get its ``final_steps``.
-        ranking: ``[N]``, larger = more valuable.
-        weights: ``[N]`` in [0, 1], used as sample weights of the weighted fit.
         seed: for the predictor's start and batches, the same in every fit.
-        model: a scikit-learn estimator to evaluate with in place of the predictor.
+        final_predictor: judges in place of ``predictor`` where it is given.
+        removal_curves: also refit after removing 0 %, 5 %, ..., 95 % of the rows from either end.
 
     Returns:
         ``weighted/test_*``, ``reference/*``, ``removal/area_between``, ``best_subset/test_*`` and, where the damage is
-        known, ``discovery/*``. ``reference/clean_only`` needs the truth as well. ``best_subset`` is the release's
-        "learning with DVRL": of the removal subsets the one with the best validation score, so no weighted fit, and one
-        more look at the validation rows than the other numbers take.
+        known, ``discovery/*``. References: ``all`` rows as given; ``validation_only``; ``fine_tuned``, ``all`` trained
+        on with the validation rows; with the truth at hand ``clean_only`` and ``zero_noise`` (all rows, none damaged).
+        ``best_subset`` is the release's "learning with DVRL": of the removal subsets the one with the best validation
+        score, so no weighted fit, and one more look at the validation rows than the other numbers take.
     """
-    low, high = (removal_weights(ranking, REMOVED, first) for first in ("low", "high"))
-    stack = torch.cat([low, high, weights.unsqueeze(0), (~task.corrupted).float().unsqueeze(0)])
-    scores = fit_and_score(task, task.x_train, task.y_train, stack, predictor, model, seed)
-    everything = torch.ones(1, len(task.y_valid), device=stack.device)
-    on_valid = fit_and_score(task, task.x_valid, task.y_valid, everything, predictor, model, seed)
-
-    n, test = len(REMOVED), scores.test
+    judge = Judge(task, final_predictor or predictor, seed)
+    if values.trained and final_predictor is None:
+        own = [values.trained]
+    else:
+        own = judge.fit(task.x_train, task.y_train, values.weights.unsqueeze(0))
     sign, name = (1, "accuracy") if task.num_classes else (-1, "rmse")
-    metrics = {
-        f"weighted/test_{name}": test[2 * n],
-        "reference/all": test[0],
-        "reference/validation_only": on_valid.test[0],
-        "removal/area_between": sign * area_between(REMOVED, test[:n], test[n : 2 * n], SHOWN),
-        f"best_subset/test_{name}": test[scores.valid[: 2 * n].argmax()],
-    }
-    discovery = None
+    metrics = {f"weighted/test_{name}": judge.test(own)[0]}
+    everything = judge.fit(task.x_train, task.y_train, torch.ones(1, len(task.y_train), device=task.x_train.device))
+    metrics |= {"reference/all": judge.test(everything)[0]} | judge.references(everything)
+    removal = discovery = None
+    if removal_curves:
+        low, high = (removal_weights(values.ranking, REMOVED, first) for first in ("low", "high"))
+        subsets = judge.fit(task.x_train, task.y_train, torch.cat([low, high]))
+        score, n = judge.test(subsets), len(REMOVED)
+        metrics["removal/area_between"] = sign * area_between(REMOVED, score[:n], score[n:], SHOWN)
+        metrics[f"best_subset/test_{name}"] = score[judge.valid(subsets).argmax()]
+        removal = {"removed": list(REMOVED), "low_first": score[:n].tolist(), "high_first": score[n:].tolist()}
     if task.knows_truth:
-        metrics["reference/clean_only"] = test[2 * n + 1]
-        rank, corrupted = ranking.double().cpu().numpy(), task.corrupted.cpu().numpy()
+        rank, corrupted = values.ranking.double().cpu().numpy(), task.corrupted.cpu().numpy()
         metrics |= discovery_metrics(rank, corrupted)
         inspected, found = discovery_curve(rank, corrupted)
         discovery = {"inspected": inspected.tolist(), "found": found.tolist()}
-    removal = {"removed": list(REMOVED), "low_first": test[:n].tolist(), "high_first": test[n : 2 * n].tolist()}
     return Evaluation({key: float(value) for key, value in metrics.items()}, removal, discovery)

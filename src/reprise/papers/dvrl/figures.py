@@ -29,8 +29,9 @@ def draw(
         corrupted: ``[N]`` damaged or not, ``None`` where the truth is unknown.
         classify: accuracy or error on the axis.
     """
-    drawn = [_save(_removal(evaluation, classify), run_dir / "removal.png")]
-    drawn.append(_save(_values(values, corrupted), run_dir / "values.png"))
+    drawn = [_save(_values(values, corrupted), run_dir / "values.png")]
+    if evaluation.removal is not None:
+        drawn.append(_save(_removal(evaluation, classify), run_dir / "removal.png"))
     if evaluation.discovery is not None:
         drawn.append(_save(_discovery(evaluation), run_dir / "discovery.png"))
     history = run_dir / "metrics.csv"

@@ -64,7 +64,6 @@ class DVRL(Valuator):
         layers: its number of layers.
         shortcut: give its output a direct linear path from (y, m).
         label_branch: weight of its direct bilinear term y'Bx, 0 = none.
-        final_model: see ``Valuator``.
 
     Raises:
         UserError: a combination of arguments that cannot work.
@@ -101,9 +100,8 @@ class DVRL(Valuator):
         layers: Annotated[int, Field(ge=3)],
         shortcut: bool,
         label_branch: NonNegativeFloat,
-        final_model: Any = None,
     ) -> None:
-        super().__init__(spec, seed, predictor, final_model)
+        super().__init__(spec, seed, predictor)
         if baseline == "leave_one_out" and selections < 2:
             raise UserError(
                 "method.module.baseline=leave_one_out compares selections: set method.module.selections >= 2."

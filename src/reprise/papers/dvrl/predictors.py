@@ -11,23 +11,33 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
+from reprise.data.base import DataSpec
 
-Parameters = list[Tensor]
+Parameters = list[Any]  # tensors with a selection axis, or fitted estimators
 
 
 @runtime_checkable
 class Predictor(Protocol):
-    """What the valuation methods need from a predictor."""
+    """What the valuation methods need from a predictor.
 
+    ``name`` tells predictors apart in tables. ``tensors`` says that its parameters are tensors and its outputs
+    differentiable by them, which some methods need.
+    """
+
+    name: str
     steps: int
     final_steps: int
+    tensors: bool
+
+    def bind(self, spec: DataSpec) -> None:
+        """Get to know the data before anything else; ``UserError`` where the two do not fit."""
 
     def initial(self, features: int, outputs: int, copies: int, generator: torch.Generator) -> Parameters:
         """The same initial parameters, ``copies`` times over."""
@@ -84,7 +94,16 @@ def residual(outputs: Tensor, target: Tensor, weights: Tensor, classify: bool) -
     return (predicted - target.unsqueeze(1)).mul_(share)
 
 
-class Linear:
+class Unbound:
+    """A predictor with tensors for parameters that suits any rows."""
+
+    tensors = True
+
+    def bind(self, spec: DataSpec) -> None:
+        """See ``Predictor.bind``; nothing to learn from the data."""
+
+
+class Linear(Unbound):
     """Softmax regression for classes, linear regression for numbers; zero start, full-batch Adam, closed-form gradient.
 
     Args:
@@ -95,6 +114,8 @@ class Linear:
         l2: weight of half the squared norm of the coefficients (not of the intercepts).
         batch_size: rows per optimiser step, drawn afresh and alike for all selections; ``None`` = all rows.
     """
+
+    name = "linear"
 
     @checked
     def __init__(
@@ -135,7 +156,7 @@ class Linear:
         return (x @ slope.flatten(1)).view(len(x), *slope.shape[1:]) + intercept
 
 
-class MLP:
+class MLP(Unbound):
     """A perceptron with ReLU layers (the official release's is 100-100); all selections start from the same weights.
 
     Arguments as for ``Linear``, but ``learning_rate`` is Adam's own; ``hidden`` are the layer widths.
@@ -153,6 +174,7 @@ class MLP:
     ) -> None:
         self.steps, self.final_steps, self.learning_rate, self.l2 = steps, final_steps, learning_rate, l2
         self.hidden, self.batch_size = hidden, batch_size
+        self.name = "mlp " + "-".join(map(str, hidden))
 
     def initial(self, features: int, outputs: int, copies: int, generator: torch.Generator) -> Parameters:
         """Glorot-uniform weights ``[G, in, out]`` and zero biases ``[G, 1, out]``, alternating."""

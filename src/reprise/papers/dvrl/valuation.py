@@ -14,8 +14,8 @@ from torch import Tensor
 from reprise.data.base import DataSpec
 from reprise.papers.dvrl import figures
 from reprise.papers.dvrl.datamodule import ValuationTask
-from reprise.papers.dvrl.evaluation import Evaluation, evaluate, fit_many, outputs_of
-from reprise.papers.dvrl.predictors import Predictor, one_hot, predictions
+from reprise.papers.dvrl.evaluation import Evaluation, Values, evaluate, fit_many, outputs_of
+from reprise.papers.dvrl.predictors import Parameters, Predictor, one_hot, predictions
 from reprise.records import write_text
 
 Task = Literal["classification", "regression"]
@@ -31,9 +31,8 @@ class Valuator(pl.LightningModule):
     """A method that gives every training row a value.
 
     Subclasses train in ``training_step`` and answer ``ranking``; those whose values are probabilities also override
-    ``weights``. Buffers hold all state between epochs, so that a resumed run equals a straight one. ``final_model``, a
-    scikit-learn estimator, evaluates the values in place of the predictor that made them: the official release uses
-    gradient-boosted trees there.
+    ``weights``; one that trains a predictor of its own on the way overrides ``trained``. Buffers hold all state between
+    epochs, so that a resumed run equals a straight one.
     """
 
     tasks: tuple[Task, ...] = ("classification", "regression")
@@ -43,9 +42,10 @@ class Valuator(pl.LightningModule):
     epochs = 1
     steps_per_epoch = 1
 
-    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, final_model: Any = None) -> None:
+    def __init__(self, spec: DataSpec, seed: int, predictor: Predictor) -> None:
         super().__init__()
-        self.spec, self.seed, self.predictor, self.final_model = spec, seed, predictor, final_model
+        predictor.bind(spec)
+        self.spec, self.seed, self.predictor = spec, seed, predictor
         self.task: ValuationTask | None = None
         self.evaluation: Evaluation | None = None
         # how much work the values cost: optimiser steps of predictors, and predictors fitted
@@ -60,6 +60,15 @@ class Valuator(pl.LightningModule):
         """Sample weights ``[N]`` in [0, 1]; by default the rank, since most values have no natural scale."""
         place = torch.argsort(torch.argsort(self.ranking(), stable=True))
         return (place + 1).float() / len(place)
+
+    def trained(self) -> Parameters | None:
+        """Parameters (G = 1) of a predictor that the method itself trained, judged in place of a weighted fit."""
+        return None
+
+    @property
+    def condition(self) -> dict[str, str]:
+        """Beside the protocol, what must be equal for two runs to be compared."""
+        return {"predictor": self.predictor.name}
 
     def health(self) -> dict[str, float]:
         """Signs of a run gone wrong, for methods that can go wrong."""
@@ -108,8 +117,9 @@ class Valuator(pl.LightningModule):
             self.prepare(datamodule.task)
         self.to(self.task.x_train.device)  # Lightning moves a module to the processor when training ends
         with torch.no_grad():
+            values = Values(self.ranking(), self.weights(), self.trained())
             self.evaluation = evaluate(
-                self.task, self.predictor, self.ranking(), self.weights(), self.seed, self.final_model
+                self.task, values, self.predictor, self.seed, datamodule.final_predictor, datamodule.removal_curves
             )
             cost = {"cost/predictor_updates": int(self.updates), "cost/predictor_fits": int(self.fits)}
             return self.evaluation.metrics | self.health() | cost

@@ -1,0 +1,94 @@
+"""Scikit-learn estimators as predictors: against scikit-learn itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dvrl_tasks import fit, generator, small_data, small_dvrl
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from reprise.errors import UserError
+from reprise.papers.dvrl.estimators import Estimator
+from reprise.papers.dvrl.predictors import one_hot, predictions
+
+
+def fitted(estimator, task, weights):
+    predictor = Estimator(estimator)
+    theta = predictor.fit(task.x_train, one_hot(task.y_train, task.num_classes), weights, [], 1, generator())
+    return predictor, theta
+
+
+def test_probabilities_are_those_of_the_estimator_fitted_on_the_selected_rows():
+    task = small_data().task
+    weights = (torch.rand(3, 30, generator=generator()) < 0.6).float()
+    predictor, theta = fitted(LogisticRegression(), task, weights)
+    found = predictions(predictor.outputs(theta, task.x_test), 3)
+    assert found.shape == (len(task.y_test), 3, 3)
+    x, y = task.x_train.numpy(), task.y_train.numpy()
+    for g, row in enumerate(weights.bool().numpy()):
+        own = LogisticRegression().fit(x[row], y[row]).predict_proba(task.x_test.numpy())
+        np.testing.assert_allclose(found[:, g], own, atol=1e-5)
+
+
+def test_soft_weights_are_used_as_sample_weights():
+    task = small_data().task
+    weights = torch.rand(1, 30, generator=generator())
+    predictor, theta = fitted(LogisticRegression(), task, weights)
+    own = LogisticRegression().fit(task.x_train.numpy(), task.y_train.numpy(), sample_weight=weights[0].numpy())
+    found = predictions(predictor.outputs(theta, task.x_test), 3)[:, 0]
+    np.testing.assert_allclose(found, own.predict_proba(task.x_test.numpy()), atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [SVC(probability=True), LogisticRegression(), DecisionTreeClassifier()])
+def test_a_selection_of_one_class_predicts_that_class(estimator):
+    task = small_data().task
+    weights = (task.y_train == 2).float().unsqueeze(0)
+    predictor, theta = fitted(estimator, task, weights)
+    assert (predictor.outputs(theta, task.x_test).argmax(-1) == 2).all()
+
+
+def test_a_class_missing_from_the_selection_gets_almost_no_probability_but_a_finite_loss():
+    task = small_data().task
+    weights = (task.y_train != 1).float().unsqueeze(0)
+    predictor, theta = fitted(LogisticRegression(), task, weights)
+    outputs = predictor.outputs(theta, task.x_test)
+    assert torch.isfinite(outputs).all()
+    assert predictions(outputs, 3)[..., 1].max() < 1e-6
+
+
+def test_numbers_are_predicted_as_the_estimator_does():
+    task = small_data(0).task
+    predictor, theta = fitted(LinearRegression(), task, torch.ones(1, 30))
+    own = LinearRegression().fit(task.x_train.numpy(), task.y_train.numpy()).predict(task.x_test.numpy())
+    np.testing.assert_allclose(predictor.outputs(theta, task.x_test)[:, 0, 0], own, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "classes", "fault"),
+    [
+        (KNeighborsClassifier(), 3, "KNeighborsClassifier takes no sample_weight"),
+        (LinearSVC(), 3, "LinearSVC has no predict_proba"),
+        ("text", 3, "str takes no sample_weight"),
+    ],
+)
+def test_an_estimator_that_cannot_work_is_refused_in_a_sentence(estimator, classes, fault):
+    with pytest.raises(UserError, match=fault):
+        Estimator(estimator).bind(small_data(classes).spec)
+
+
+@pytest.mark.parametrize(
+    ("classes", "trees"), [(3, HistGradientBoostingClassifier), (0, HistGradientBoostingRegressor)]
+)
+def test_dvrl_values_rows_for_boosted_trees(classes, trees):
+    data = small_data(classes, rows=120, train=50)
+    predictor = Estimator(trees(max_iter=3, min_samples_leaf=5, random_state=0))
+    module = fit(small_dvrl(data, predictor=predictor), data)
+    metrics = module.final_metrics(data)
+    assert metrics["cost/predictor_fits"] == metrics["cost/predictor_updates"] == 4 * 4
+    assert "reference/fine_tuned" not in metrics
+    assert metrics["weighted/test_accuracy" if classes else "weighted/test_rmse"] > 0
