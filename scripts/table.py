@@ -18,12 +18,13 @@ from pathlib import Path
 from reprise.errors import UserError
 from reprise.evidence import Collection, collect, save_records
 from reprise.judging import unknown_conditions
+from reprise.layout import terminal, to_rich
 from reprise.records import write_text
 from reprise.reported import PAPERS_DIR, available_papers, load_reported
-from reprise.tables import SECTIONS, build, markdown, to_rich
+from reprise.tables import SECTIONS, build, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = ("claims", "evidence", "comparison", "results")
+MAIN = ("claims", "evidence", "comparison", "results", "recipes", "curves")
 # <!-- table:dvrl --> holds the main tables, <!-- table:dvrl:claims --> one section
 BLOCK = re.compile(r"(<!-- table:(\w+)(?::(\w+))? -->\n).*?(<!-- /table:\2(?::\3)? -->)", re.DOTALL)
 
@@ -76,8 +77,6 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
 
 def show_and_write(paper: str, found: Collection, output_dir: Path, papers_dir: Path) -> None:
     """Print a paper's tables and write them as Markdown."""
-    from reprise.layout import terminal
-
     reported, console = load_reported(paper, papers_dir), terminal()
     for table in build(reported, found.records, SECTIONS):
         console.print(to_rich(table))

@@ -14,8 +14,10 @@ from toy_runs import raw, rec, seeds, write, write_paper
 from reprise.evidence import collect, records_path, save_records
 from reprise.layout import Table, describe, show, to_markdown, varying
 from reprise.reported import load_reported
+from reprise.results import results_tables
 from reprise.stats import interval
-from reprise.tables import SECTIONS, claim_lines, markdown, print_sweep, results_tables, summary_of_run
+from reprise.summary import claim_lines, print_sweep, summary_of_run
+from reprise.tables import SECTIONS, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 

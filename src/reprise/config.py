@@ -22,7 +22,7 @@ Scale = Enum("Scale", ["smoke", "cpu", "paper"])
 # What may differ between two runs that are the same experiment: where it ran, where it was written, how it was shown.
 VOLATILE = ("hardware", "logger", "paths", "force", "table")
 # A user's file is known by its checksum, which the config holds too: moving or renaming it is no new experiment.
-VOLATILE_PATHS = ("path", "test_path", "validation_path")
+VOLATILE_PATHS = ("path", "test_path", "validation_path", "store_path")
 # Whole numbers of at least 1, or null for the default.
 COUNTS = ("hardware.threads", "trainer.limit_batches", "trainer.max_epochs")
 
@@ -48,6 +48,7 @@ class Root:
     scale: Scale = Scale.cpu  # type: ignore[valid-type]
     force: bool = False
     table: str | None = None
+    variant: str | None = None
     paths: Paths = field(default_factory=Paths)
 
 
@@ -62,11 +63,25 @@ def _sha256(*paths: str | None) -> str:
     return sha256_of(*paths)
 
 
+def _sha256_given(*paths: str | None) -> str | None:
+    from reprise.data.store import sha256_given
+
+    return sha256_given(*paths)
+
+
+def _sha256_images(*paths: str | None) -> str | None:
+    from reprise.data.folders import sha256_of_images
+
+    return sha256_of_images(*paths)
+
+
 def register() -> None:
     """Register the schema and the resolvers; harmless when called again."""
     ConfigStore.instance().store(name="root_schema", node=Root)
     OmegaConf.register_new_resolver("scaled", scaled, replace=True)
     OmegaConf.register_new_resolver("sha256", _sha256, replace=True)
+    OmegaConf.register_new_resolver("sha256_given", _sha256_given, replace=True)
+    OmegaConf.register_new_resolver("sha256_images", _sha256_images, replace=True)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

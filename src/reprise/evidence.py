@@ -38,7 +38,9 @@ class Record:
 
     ``group`` is shared by repetitions that differ in their seed only; runs with equal ``protocol``, ``scale`` and
     ``seed`` saw exactly the same data. ``settings`` (optional, flat) are the method's own hyper-parameters; where two
-    groups of one method meet in a table, they tell what differs. ``raw`` is the line as it was read.
+    groups of one method meet in a table, they tell what differs. ``table`` is the sweep that asked for the run, and
+    ``variant`` names a deliberate departure from the method's recipe, which never stands for the method. ``raw`` is the
+    line as it was read.
     """
 
     paper: str
@@ -53,6 +55,8 @@ class Record:
     metrics: Mapping[str, float]
     env: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    table: str = ""
+    variant: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -68,6 +72,8 @@ class Record:
             condition=dict(flatten(raw["condition"])),
             env=raw.get("env") or {},
             settings=dict(flatten(raw.get("settings") or {})),
+            table=raw.get("table") or "",
+            variant=raw.get("variant") or "",
             raw=raw,
         )
 

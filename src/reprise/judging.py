@@ -83,12 +83,14 @@ def _equal(wanted: Any, value: Any) -> bool:
 
 
 def select(records: Iterable[Record], selector: Selector, scale: str, dataset: str | None = None) -> list[Record]:
-    """The records that a selector names at one scale (``dataset`` overrides the selector's)."""
+    """The records that a selector names at one scale (``dataset`` overrides the selector's); never a variant."""
     dataset = dataset or selector.dataset
     return [
         r
         for r in records
-        if (r.method, r.dataset, r.scale) == (selector.method, dataset, scale) and matches(selector.where, r.condition)
+        if not r.variant
+        and (r.method, r.dataset, r.scale) == (selector.method, dataset, scale)
+        and matches(selector.where, r.condition)
     ]
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reprise.evidence import Record
 from reprise.reported import Part, Reported, Selector
 from reprise.stats import Interval
 
 WIDTH_WITHOUT_TERMINAL = 190
 
 NOTHING = "-"
+SCALE_ORDER = ("paper", "cpu", "smoke")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ def varying(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys on which the conditions do not all agree."""
     keys = {key for condition in conditions for key in condition}
     return sorted(key for key in keys if len({repr(c.get(key)) for c in conditions}) > 1)
+
+
+def scales_of(records: Iterable[Record]) -> list[str]:
+    """The scales that occur, largest first."""
+    return sorted({r.scale for r in records}, key=lambda s: SCALE_ORDER.index(s) if s in SCALE_ORDER else -1)
 
 
 def comparison(reported: Reported, part: Part) -> str:

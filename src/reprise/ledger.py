@@ -62,7 +62,7 @@ def summarise() -> list[dict[str, Any]]:
     entries = read(Path(os.environ[VARIABLE]))
     failed = [entry for entry in entries if entry["state"] == "failed"]
     if entries:
-        from reprise.tables import print_sweep
+        from reprise.summary import print_sweep
 
         print_sweep(entries)
     return failed

@@ -109,7 +109,8 @@ class Column:
     """A metric worth a column.
 
     ``beside`` names metrics of the same run that give it meaning. ``chance`` is its level for guessing: a number, or
-    the name of the condition that equals it.
+    the name of the condition that equals it. In a table of variants ``less`` subtracts another metric of the same run,
+    and ``of`` says what is shown of the seeds: their ``mean``, the ``lowest``, or how many are ``positive``.
     """
 
     metric: str
@@ -117,6 +118,18 @@ class Column:
     format: str = ".3f"
     beside: tuple[str, ...] = ()
     chance: float | str | None = None
+    less: str = ""
+    of: str = "mean"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A sweep over one condition, shown as one table per data set: ``by`` is the condition, ``label`` its name."""
+
+    table: str
+    by: str
+    label: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,8 @@ class Display:
     references: tuple[Column, ...] = ()
     counts: tuple[Column, ...] = ()  # 0/1 metrics, shown as "k of n runs"
     cost: tuple[Column, ...] = ()
+    variants: tuple[Column, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
     @property
     def metrics(self) -> dict[str, Column]:
@@ -323,13 +338,22 @@ def _part(raw: Any, claim: Mapping[str, Any], place: str, display: Display) -> P
 
 def _display(raw: Any) -> Display:
     given = _keys(raw, "display", {f.name for f in dataclasses.fields(Display)})
-    for name in ("columns", "references", "counts", "cost"):
+    for name in ("columns", "references", "counts", "cost", "variants"):
         given[name] = tuple(_column(c, f"display, {name}") for c in given.get(name, ()))
+    given["curves"] = tuple(_curve(c) for c in given.get("curves", ()))
     display: Display = _build(Display, given, "display")
-    for column in display.metrics.values():
-        for metric in column.beside:
-            _choice(metric, tuple(display.metrics), f"display, {column.metric!r}", "metric in 'beside'")
+    for column in (*display.metrics.values(), *display.variants):
+        for metric in (*column.beside, *filter(None, [column.less]), column.metric):
+            _choice(metric, tuple(display.metrics), f"display, {column.metric!r}", "metric")
+    for curve in display.curves:
+        for metric in curve.columns:
+            _choice(metric, tuple(display.metrics), f"display, curve {curve.table!r}", "metric")
     return display
+
+
+def _curve(raw: Any) -> Curve:
+    given = _keys(raw, "display, curves", {f.name for f in dataclasses.fields(Curve)})
+    return _build(Curve, given | {"columns": tuple(given.get("columns", ()))}, "display, curves")
 
 
 def _column(raw: Any, place: str) -> Column:
@@ -337,6 +361,7 @@ def _column(raw: Any, place: str) -> Column:
     column: Column = _build(Column, given | {"beside": tuple(given.get("beside", ()))}, place)
     if not METRIC.fullmatch(column.metric):
         raise ValueError(f"{place} has the malformed metric {column.metric!r}")
+    _choice(column.of, ("mean", "lowest", "positive"), place, "'of'")
     try:
         format(0.0, column.format)
     except ValueError as error:

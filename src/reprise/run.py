@@ -105,6 +105,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         torch.set_num_threads(config["hardware"]["threads"])
     source = building.source(config)
     datamodule = building.datamodule(config, source)
+    datamodule.cache_dir = Path(config["paths"]["output_dir"]) / "cache"  # for what runs may share
     module = building.module(config, datamodule)
     history = callbacks.History(folder.path / "metrics.csv")
     checkpoint = callbacks.LastCheckpoint(folder.path / "last.ckpt")
@@ -148,6 +149,7 @@ def _write_results(
         "condition": protocol | condition,
         "settings": config["method"]["module"],
         "table": config["table"],
+        "variant": config["variant"],
         "metrics": metrics,
         "env": {name: env[name] for name in ("commit", "dirty", "device", "finished")} | env["versions"],
     }
@@ -191,7 +193,7 @@ def _report(folder: RunFolder, state: str) -> None:
     from reprise.evidence import collect
     from reprise.layout import terminal
     from reprise.reported import load_reported
-    from reprise.tables import summary_of_run
+    from reprise.summary import summary_of_run
 
     console = terminal()
     others = collect(folder.path.parents[3], record["paper"]).records

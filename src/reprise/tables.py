@@ -1,4 +1,4 @@
-"""Tables: claims, paper against ours, results, cost. For Markdown files and for the terminal.
+"""Tables: claims, evidence, paper against ours; and the sections that a paper's table file is made of.
 
 Every table is a pure function of the records and the reported numbers: sorted, without dates, so that the same evidence
 gives the same bytes. No table mixes scales. Which methods and metrics appear, and under which names, is said by the
@@ -7,53 +7,19 @@ gives the same bytes. No table mixes scales. Which methods and metrics appear, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
-from typing import Any
 
 from reprise.evidence import Record
-from reprise.judging import (
-    CellResult,
-    ClaimResult,
-    PartResult,
-    SiteResult,
-    groups,
-    judge_cell,
-    judge_claim,
-    judge_part,
-    matches,
-    pair,
-    values,
-)
-from reprise.layout import (
-    NOTHING,
-    Table,
-    comparison,
-    describe,
-    related,
-    right_label,
-    show,
-    terminal,
-    to_markdown,
-    to_rich,
-    varying,
-)
-from reprise.reported import SCALES, Cell, Claim, Column, Part, Reported, Selector, load_reported
-from reprise.stats import MIN_SEEDS, combine, holds, interval
+from reprise.judging import CellResult, ClaimResult, PartResult, SiteResult, judge_cell, judge_claim
+from reprise.layout import SCALE_ORDER, Table, comparison, describe, scales_of, show, to_markdown, varying
+from reprise.reported import Cell, Claim, Reported
+from reprise.results import cost_tables, curves_tables, results_tables, variants_tables
 
 MARKS = {"exact": "", "secondary": "°", "recalled": "?"}
 LEGEND = "° from a secondary source, not compared with the paper itself; ? recalled only, not a reference value."
 NUMBERS = {"fraction": ".4f", "percent": ".2f"}
 LISTED = 4  # so many cells are named one by one where they share a line
-SCALE_ORDER = ("paper", "cpu", "smoke")
-
-
-def scales_of(records: Iterable[Record]) -> list[str]:
-    """The scales that occur, largest first."""
-    return sorted({r.scale for r in records}, key=lambda s: SCALE_ORDER.index(s) if s in SCALE_ORDER else -1)
 
 
 # --- claims -----------------------------------------------------------------------------------------------------------
@@ -177,97 +143,13 @@ def _absent(results: list[CellResult], reported: Reported) -> tuple[str, ...]:
     )
 
 
-# --- results and cost -------------------------------------------------------------------------------------------------
-
-
-def results_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
-    """Per scale, data set and condition: methods against metrics, with collapsed and inverted runs counted."""
-    display = reported.display
-    columns = (*display.columns, *display.references)
-
-    def row(runs: list[Record]) -> list[str]:
-        counts = [_count(runs, c.metric) for c in display.counts]
-        return [str(len(runs)), *(_mean(runs, c) for c in columns), *counts]
-
-    header = ("Seeds", *(c.label for c in columns), *(c.label for c in display.counts))
-    return _by_condition(reported, records, "Results", header, row)
-
-
-def cost_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
-    """The same layout for cost. Kept apart because wall-clock times differ from run to run and machine to machine."""
-    columns = reported.display.cost
-
-    def row(runs: list[Record]) -> list[str]:
-        devices = sorted({str(r.env["device"]) for r in runs if r.env.get("device")})
-        return [", ".join(devices) or NOTHING, str(len(runs)), *(_mean(runs, c) for c in columns)]
-
-    return _by_condition(reported, records, "Cost", ("Device", "Seeds", *(c.label for c in columns)), row)
-
-
-def _by_condition(
-    reported: Reported,
-    records: Sequence[Record],
-    title: str,
-    header: tuple[str, ...],
-    row: Callable[[list[Record]], list[str]],
-) -> list[Table]:
-    tables = []
-    ordered = sorted(records, key=lambda r: r.order)
-    for scale in scales_of(ordered):
-        sites = {(r.dataset, describe(r.condition), r.protocol) for r in ordered if r.scale == scale}
-        for dataset, condition, protocol in sorted(sites):
-            there = [r for r in ordered if (r.scale, r.dataset, r.protocol) == (scale, dataset, protocol)]
-            named = _rows(reported, there)
-            rows = tuple((name, *row(runs)) for name, runs in named)
-            twice = len({runs[0].method for _, runs in named}) < len(named)
-            notes = ("Where a method stands twice, claims are judged on its first row.",) if twice else ()
-            twins = sum((d, c) == (dataset, condition) for d, c, _ in sites) > 1
-            caption = condition + (f" (protocol {protocol[:6]})" if twins else "")
-            tables.append(
-                _dense(Table(f"{title}: {dataset}, {scale} scale", ("Method", *header), rows, caption, notes))
-            )
-    return tables
-
-
-def _dense(table: Table) -> Table:
-    """Without the columns that no row fills (a regression has no accuracy, clean labels nothing to discover)."""
-    kept = [i for i in range(len(table.header)) if any(row[i] != NOTHING for row in table.rows)]
-    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
-    return replace(table, header=tuple(table.header[i] for i in kept), rows=rows)
-
-
-def _rows(reported: Reported, records: Sequence[Record]) -> list[tuple[str, list[Record]]]:
-    """One row per configuration, in the order of ``display``; what differs is named where a method has several."""
-    known = list(reported.display.methods)
-    methods = sorted({r.method for r in records}, key=lambda m: (known.index(m) if m in known else len(known), m))
-    rows = []
-    for method in methods:
-        split = groups([r for r in records if r.method == method])
-        keys = varying([runs[0].settings for runs in split])
-        for runs in split:
-            differs = describe(runs[0].settings, keys) or f"configuration {runs[0].group[:6]}"
-            label = reported.display.methods.get(method, method)
-            rows.append((f"{label} [{differs}]" if len(split) > 1 else label, runs))
-    return rows
-
-
-def _mean(runs: Sequence[Record], column: Column) -> str:
-    found = values(runs, column.metric)
-    if not found:
-        return NOTHING
-    return show(interval(found), column.format) + ("" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})")
-
-
-def _count(runs: Sequence[Record], metric: str) -> str:
-    found = values(runs, metric)
-    return f"{sum(v > 0.5 for v in found)}/{len(found)}" if found else NOTHING
-
-
 SECTIONS: Mapping[str, Callable[[Reported, Sequence[Record]], list[Table]]] = {
     "claims": claims_tables,
     "evidence": evidence_tables,
     "comparison": comparison_tables,
     "results": results_tables,
+    "recipes": variants_tables,
+    "curves": curves_tables,
     "cost": cost_tables,
 }
 
@@ -291,113 +173,3 @@ def build(reported: Reported, records: Sequence[Record], names: Iterable[str]) -
 def markdown(reported: Reported, records: Sequence[Record], names: Iterable[str]) -> str:
     """The named sections as Markdown, closed by their provenance."""
     return f"{to_markdown(build(reported, records, names))}\n{provenance(records)}\n"
-
-
-# --- one run, one sweep -----------------------------------------------------------------------------------------------
-
-
-def summary_of_run(run: Mapping[str, Any] | Record, reported: Reported, records: Sequence[Record] = ()) -> Any:
-    """What one finished run says, for the terminal: its numbers beside their references, its health, its claims.
-
-    ``records`` are the other runs to judge claims with (usually ``collect(...).records``); the run itself is added.
-    """
-    from rich.console import Group
-    from rich.text import Text
-
-    record = run if isinstance(run, Record) else Record.of(run)
-    display = reported.display
-    rows = [
-        (c.label, format(v, c.format), _beside(c, record, display.metrics))
-        for c, v in _present(display.columns, record)
-    ]
-    method = display.methods.get(record.method, record.method)
-    title = f"{method} on {record.dataset}, seed {record.seed}, {record.scale} scale"
-    table = Table(title, ("Measure", "This run", "Beside"), tuple(rows), describe(record.condition))
-    health = ", ".join(f"{c.label} {'YES' if v > 0.5 else 'no'}" for c, v in _present(display.counts, record))
-    lines = [f"Health: {health}."] if health else []
-    lines += claim_lines(record, reported, records)
-    return Group(to_rich(table), *(Text(line) for line in lines))
-
-
-def _present(columns: Iterable[Column], record: Record) -> list[tuple[Column, float]]:
-    return [(c, v) for c in columns if (v := record.metric(c.metric)) is not None]
-
-
-def _beside(column: Column, record: Record, metrics: Mapping[str, Column]) -> str:
-    others = [metrics[name] for name in column.beside]
-    told = [f"{c.label} {v:{column.format}}" for c, v in _present(others, record)]
-    chance = record.condition.get(column.chance) if isinstance(column.chance, str) else column.chance
-    if isinstance(chance, int | float):
-        told.append(f"chance {chance:{column.format}}")
-    return ", ".join(told)
-
-
-def claim_lines(record: Record, reported: Reported, records: Sequence[Record] = ()) -> list[str]:
-    """One line per claim that this run can speak to: what this seed showed, and the verdict so far on the same data."""
-    if record.scale not in SCALES:
-        return [f"No claim is judged at {record.scale} scale: it tests the mechanics."]
-    there = [
-        r
-        for r in records
-        if (r.scale, r.protocol) == (record.scale, record.protocol)
-        and r.run_key != record.run_key
-        and (r.method != record.method or r.group == record.group)
-    ]
-    lines = [
-        line
-        for claim in reported.claims
-        if record.scale in claim.scales and record.dataset in claim.datasets
-        for ours in (False, True)
-        if (line := _claim_line(claim, ours, record, reported, [*there, record]))
-    ]
-    return lines or ["No claim of the paper speaks about this run."]
-
-
-def _claim_line(claim: Claim, ours: bool, record: Record, reported: Reported, there: list[Record]) -> str:
-    parts = [p for p in claim.parts if p.ours is ours and _concerns(p, record)]
-    if not parts:
-        return ""
-    told, held, missing = [], [], []
-    for part in parts:
-        pairs = [(a, b) for seed, a, b in pair(part, there, record.scale, record.dataset)[0] if seed == record.seed]
-        form = reported.display.metrics[part.left.metric].format
-        label = right_label(reported, part)
-        for a, b in pairs:
-            held.append(holds(a, b, part.relation, part.tolerance))
-            told.append(f"{a:{form}}{'' if held[-1] else ', not'} {related(part, f'{b:{form}}')} ({label})")
-        here = record.method == part.left.method
-        missing += [] if pairs else [label if here else reported.display.methods[part.left.method]]
-    recipes = {p.left.method for p in parts}  # a check of another recipe says nothing about this run
-    every = [p for p in claim.parts if p.ours is ours and p.left.method in recipes]
-    judged = [judge_part(p, there, record.scale, record.dataset).judgement for p in every]
-    fewest = min(j.n for j in judged)
-    verdict = combine([j.verdict for j in judged])
-    seeds = f"{fewest} of {MIN_SEEDS} seeds" if fewest < MIN_SEEDS else f"{fewest} seeds"
-    name = f"{claim.id} (our check)" if ours else claim.id
-    needs = f"needs {', '.join(dict.fromkeys(missing))} on the same data and seed" if missing else ""
-    seen = f"{'held' if all(held) else 'did not hold'} on this seed ({'; '.join(told)})" if held else ""
-    return f"{name} {'; '.join(t for t in (seen, needs) if t)}; verdict {verdict.value}: {seeds}"
-
-
-def _concerns(part: Part, record: Record) -> bool:
-    sides = [side for side in (part.left, part.right) if isinstance(side, Selector)]
-    return any(side.method == record.method and matches(side.where, record.condition) for side in sides)
-
-
-def print_sweep(entries: Sequence[Mapping[str, Any]]) -> None:
-    """How the jobs of a sweep ended and a table of what they measured.
-
-    Each entry holds method, dataset, seed, paper, folder, state (done, stored or failed) and error.
-    """
-    console = terminal()
-    tally = {state: sum(e["state"] == state for e in entries) for state in sorted({e["state"] for e in entries})}
-    for paper in sorted({e["paper"] for e in entries if e["state"] != "failed"}):
-        folders = {e["folder"] for e in entries if e["paper"] == paper and e["state"] != "failed"}
-        records = [Record.of(json.loads((Path(f) / "record.json").read_bytes())) for f in sorted(folders)]
-        for table in results_tables(load_reported(paper), records):
-            console.print(to_rich(table))
-    console.print(f"{len(entries)} jobs: " + ", ".join(f"{count} {state}" for state, count in tally.items()))
-    for entry in entries:
-        if entry["state"] == "failed":
-            name = f"{entry['method']} on {entry['dataset']}, seed {entry['seed']}"
-            console.print(f"failed: {name}: {entry['error']}", markup=False, soft_wrap=True)
