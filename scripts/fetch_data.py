@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     for name in names:
         try:
-            for line in _state(_file_set(name), store, fetch=bool(options.names) and not options.list):
+            for line in _lines(name, store, fetch=bool(options.names) and not options.list):
                 print(f"{name:15} {line}")
         except UserError as error:
             failed = True
@@ -64,22 +66,32 @@ def _chosen(asked: Sequence[str], known: list[str]) -> list[str]:
     return known if not asked or "all" in asked else list(dict.fromkeys(asked))
 
 
-def _file_set(name: str) -> FileSet | None:
-    """The files behind ``conf/dataset/<name>.yaml``, or ``None`` when its loader has nothing to download."""
+def _file_sets(config: dict[str, Any]) -> list[FileSet]:
+    """The files behind a data set's config; those of its parts when it is made of other data sets."""
+    module = importlib.import_module(config["_target_"].rpartition(".")[0])
+    found = []
+    if hasattr(module, "files"):
+        asked = inspect.signature(module.files).parameters
+        found.append(module.files(**{key: value for key, value in config.items() if key in asked}))
+    parts = [value for value in config.values() if isinstance(value, dict) and "_target_" in value]
+    return found + [wanted for part in parts for wanted in _file_sets(part)]
+
+
+def _lines(name: str, store: FileStore, fetch: bool) -> list[str]:
     config = yaml.safe_load((ROOT / "conf" / "dataset" / f"{name}.yaml").read_text(encoding="utf-8"))
-    module = importlib.import_module(config.pop("_target_").rpartition(".")[0])
-    if not hasattr(module, "files"):
-        return None
-    return module.files(**{key: value for key, value in config.items() if key not in ("_convert_", "name")})
+    lines = [line for wanted in _file_sets(config) for line in _state(wanted, store, fetch)]
+    mine = " (and your own files, see its config)" if lines and "path" in config else ""
+    return [f"{line}{mine}" for line in lines] or ["nothing to download (comes with a dependency, or is your own data)"]
 
 
-def _state(wanted: FileSet | None, store: FileStore, fetch: bool) -> list[str]:
+def _state(wanted: FileSet, store: FileStore, fetch: bool) -> list[str]:
     """One line per file. Raises :class:`UserError` for a damaged file, or one that cannot be downloaded."""
-    if wanted is None:
-        return ["nothing to download (comes with a dependency, or is your own file)"]
-    paths = store.get(wanted) if fetch else [store.find(file) for file in wanted.files]
+    wanted = store.choose(wanted)
+    paths = store.get(wanted) if fetch else tuple(store.find(file) for file in wanted.files)
+    if len(paths) > 10 and all(paths):  # a folder full of sheets
+        return [f"found    {len(paths)} files in {paths[0].parent} (checked when they are read)"]
     return [
-        f"verified {path}" if path else f"absent   {file.path} ({file.size / 1e6:.1f} MB unpacked)"
+        f"verified {path}" if path else f"absent   {file.path}" + (f" ({file.size / 1e6:.1f} MB)" if file.size else "")
         for file, path in zip(wanted.files, paths, strict=True)
     ]
 

@@ -41,7 +41,7 @@ def straight(tmp_path_factory):
 
 def results(folder):
     """What two runs of the same config must share to the last bit; methods that log nothing have no history."""
-    names = ("data_values.csv", "removal_curve.csv", "discovery_curve.csv", "metrics.csv", "estimator.safetensors")
+    names = ("data_values.csv", "removal_curve.csv", "discovery_curve.csv", "metrics.csv", "valuer.safetensors")
     files = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
     return files | {"metrics": harness.numbers(folder)}
 

@@ -124,12 +124,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Curve:
-    """A sweep over one condition, shown as one table per data set: ``by`` is the condition, ``label`` its name."""
+    """A sweep over one condition, shown as one table per data set: ``by`` is the condition, ``label`` its name.
+
+    Runs of other sweeps on the same conditions (but for ``by`` and the ``free`` ones) are shown with it.
+    """
 
     table: str
     by: str
     label: str
     columns: tuple[str, ...]
+    free: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -353,7 +357,8 @@ def _display(raw: Any) -> Display:
 
 def _curve(raw: Any) -> Curve:
     given = _keys(raw, "display, curves", {f.name for f in dataclasses.fields(Curve)})
-    return _build(Curve, given | {"columns": tuple(given.get("columns", ()))}, "display, curves")
+    lists = {name: tuple(given.get(name, ())) for name in ("columns", "free")}
+    return _build(Curve, given | lists, "display, curves")
 
 
 def _column(raw: Any, place: str) -> Column:

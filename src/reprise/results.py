@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from reprise.evidence import Record
 from reprise.judging import groups, values
@@ -56,25 +57,37 @@ def variants_tables(reported: Reported, records: Sequence[Record]) -> list[Table
 def curves_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
     """Sweeps over one condition: one table per data set, a line per value of the condition and method."""
     return [
-        table
+        _curve(reported, curve, scale, dataset, runs)
         for curve in reported.display.curves
-        for scale in scales_of(records)
-        for table in _curve(reported, curve, scale, [r for r in records if (r.table, r.scale) == (curve.table, scale)])
+        for (scale, dataset), runs in sorted(curve_records(curve, records).items())
     ]
 
 
-def _curve(reported: Reported, curve: Curve, scale: str, records: Sequence[Record]) -> list[Table]:
+def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """The runs of a sweep over one condition by scale and data set, other sweeps' runs of its methods among them."""
+    loose = {curve.by, *curve.free}
+
+    def site(record: Record) -> tuple[Any, ...]:
+        fixed = tuple(sorted((k, repr(v)) for k, v in record.condition.items() if k not in loose))
+        return record.scale, record.dataset, record.method, fixed
+
+    sites = {site(r) for r in records if r.table == curve.table}
+    found: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        if not record.variant and site(record) in sites:
+            found.setdefault((record.scale, record.dataset), []).append(record)
+    return found
+
+
+def _curve(reported: Reported, curve: Curve, scale: str, dataset: str, records: Sequence[Record]) -> Table:
     columns = [reported.display.metrics[name] for name in curve.columns]
+    rows = [
+        (f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
+        for value in sorted({r.condition[curve.by] for r in records})
+        for name, runs in _rows(reported, [r for r in records if r.condition[curve.by] == value])
+    ]
     header = (curve.label, "Method", "Seeds", *(c.label for c in columns))
-    tables = []
-    for dataset in sorted({r.dataset for r in records}):
-        there = [r for r in records if r.dataset == dataset]
-        rows = []
-        for value in sorted({r.condition[curve.by] for r in there if curve.by in r.condition}):
-            for name, runs in _rows(reported, [r for r in there if r.condition.get(curve.by) == value]):
-                rows.append((f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns)))
-        tables.append(_dense(Table(f"{curve.label}: {dataset}, {scale} scale", header, tuple(rows))))
-    return tables
+    return _dense(Table(f"Curve over {curve.label}: {dataset}, {scale} scale", header, tuple(rows)))
 
 
 def _by_condition(

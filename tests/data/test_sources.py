@@ -6,13 +6,12 @@ from typing import Any
 
 import hydra
 import pytest
-import torch
 import yaml
+from contract import check_contract, no_store
 from omegaconf import OmegaConf
 
 from reprise import building
 from reprise.data import adult, breast_cancer, digits, mnist
-from reprise.data.base import Source
 from reprise.data.store import FileStore, sha256_of
 from reprise.errors import UserError
 
@@ -22,27 +21,6 @@ MNIST_COUNTS = (
     [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
     [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
 )
-
-
-def check_contract(source: Source) -> None:
-    """What every source owes, see :mod:`reprise.data.base`."""
-    spec = source.spec
-    assert len(spec.checksum) == 64
-    assert spec.licence
-    assert spec.source
-    assert spec.features == () or len(spec.features) == spec.shape[0] == len(set(spec.features))
-    for split in (source.train, source.test, source.validation):
-        if split is None:
-            continue
-        assert split.x.dtype == torch.float32
-        assert split.x.shape == (len(split), *spec.shape)
-        assert split.y.shape == (len(split),)
-        assert split.y.dtype == (torch.int64 if spec.task == "classification" else torch.float32)
-        assert spec.task == "regression" or set(split.y.unique().tolist()) <= set(range(spec.num_classes))
-
-
-def no_store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "data", cache_dir=tmp_path / "cache", download=False)
 
 
 def test_digits(tmp_path: Path, offline: None) -> None:

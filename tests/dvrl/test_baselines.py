@@ -122,7 +122,7 @@ def test_leave_one_out_does_not_depend_on_how_many_refits_run_together():
 def test_leave_one_out_of_numbers_uses_the_root_mean_squared_error():
     data = small_data(classes=0)
     module = LeaveOneOut(spec=data.spec, seed=0, predictor=predictor(), reward="accuracy", together=50)
-    assert module.reward is REWARDS["neg_rmse"]
+    assert module.utility.reward is REWARDS["neg_rmse"]
     assert fit(module, data).ranking().isfinite().all()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from dvrl_tasks import numbered, source_of, table
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from reprise.data import breast_cancer, digits
 from reprise.data.base import Split
 from reprise.errors import UserError
-from reprise.papers.dvrl.datamodule import ValuationData, scale
+from reprise.papers.dvrl.datamodule import ValuationData
 
 
 def ids(x):
@@ -80,7 +79,7 @@ def test_the_three_parts_are_disjoint_and_keep_their_targets(origin, classes):
         torch.testing.assert_close((task.y_mean + task.y_scale * y).float(), whole.y[part].float(), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["flip_other", "uniform_all", "background", "shuffle"])
+@pytest.mark.parametrize("kind", ["flip_other", "uniform_all", "background", "pairflip", "shuffle"])
 def test_only_training_labels_are_damaged(kind):
     whole = numbered(200)
     before = whole.y.clone()
@@ -209,7 +208,8 @@ def test_training_rows_of_a_single_class_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"noise_rate": 1.0}, {"noise_kind": "flip"}, {"train_size": 0}, {"scaling": "robust"}]
+    "wrong",
+    [{"noise_rate": 1.0}, {"noise_kind": "flip"}, {"train_size": 0}, {"scaling": "robust"}, {"unseen_size": -1}],
 )
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -255,26 +255,6 @@ def test_a_constant_column_stays_finite(scaling):
     assert task.x_train[:, 2].std() == 0
 
 
-def test_missing_cells_get_the_training_median_and_an_indicator():
-    hole = np.nan
-    train = np.array([[1.0, 5.0, 1.0], [hole, 6.0, 2.0], [3.0, 7.0, 3.0], [20.0, 8.0, 4.0]])
-    valid = np.array([[hole, 1.0, hole]])
-    test = np.array([[900.0, 2.0, 5.0]])
-    found = scale([train, valid, test], "none")
-    assert found[0].dtype == np.float32
-    np.testing.assert_array_equal(found[0][:, :3], [[1, 5, 1], [3, 6, 2], [3, 7, 3], [20, 8, 4]])
-    np.testing.assert_array_equal(found[0][:, 3:], [[0, 0], [1, 0], [0, 0], [0, 0]])
-    np.testing.assert_array_equal(found[1], [[3, 1, 2.5, 1, 1]])
-    np.testing.assert_array_equal(found[2], [[900, 2, 5, 0, 0]])
-
-
-def test_a_column_without_any_training_value_stays_finite():
-    hole = np.nan
-    for scaling in ("minmax", "standard", "minmax_all", "none"):
-        parts = scale([np.array([[hole, 1.0], [hole, 2.0]]), np.array([[4.0, 1.5]]), np.array([[hole, 9.0]])], scaling)
-        assert all(np.isfinite(part).all() and part.shape[1] == 3 for part in parts)
-
-
 def test_the_spec_tells_the_width_that_missing_cells_make():
     data = prepared(source_of(changed(numbered(100), 5, 2, float("nan"))))
     assert data.spec.shape == (5,)
@@ -288,3 +268,110 @@ def test_moving_a_task_to_a_device_keeps_it():
     assert moved.x_train.device.type == moved.corrupted.device.type == "meta"
     assert (moved.num_classes, moved.knows_truth) == (3, True)
     assert task.x_train.device.type == "cpu"
+
+
+@pytest.mark.parametrize("kind", ["flip_other", "uniform_all", "background", "pairflip"])
+def test_damage_for_classes_does_not_suit_numbers(kind):
+    with pytest.raises(UserError, match=f"noise_kind={kind} cannot damage the regression target .* shuffle, gauss"):
+        of(source_of(numbered(100, 0), 0), noise_kind=kind)
+
+
+def test_damage_for_numbers_does_not_suit_classes():
+    with pytest.raises(UserError, match="noise_kind=gauss cannot damage the classification target"):
+        of(source_of(numbered(100)), noise_kind="gauss")
+
+
+def test_noise_on_numbers_moves_the_damaged_targets_alone():
+    task = of(source_of(numbered(100, 0), 0), noise_kind="gauss", noise_rate=0.3)
+    assert torch.equal(task.corrupted, task.y_train != task.y_true)
+    assert task.corrupted.sum() == 18
+    moved = (task.y_train - task.y_true)[task.corrupted]
+    assert 0.3 < moved.std() < 1.5  # in standard deviations of the given targets, which the noise made wider
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_noise_on_inputs_leaves_the_targets_alone(classes):
+    source = source_of(numbered(100, classes), classes)
+    task, clean = (of(source, noise_kind="feature_gauss", noise_rate=rate) for rate in (0.3, 0.0))
+    assert torch.equal(task.rows, clean.rows)
+    assert torch.equal(task.y_train, task.y_true)
+    assert torch.equal(task.x_true, clean.x_train)
+    assert torch.equal((task.x_train != task.x_true).any(1), task.corrupted)
+    assert task.corrupted.sum() == 18
+    assert torch.equal(task.x_valid, clean.x_valid)
+    assert of(source).x_true is None
+
+
+def spare(rows=300, origin="public", **options):
+    """Rows enough for some to be left over."""
+    return of(source_of(numbered(rows), origin=origin), **({"train_size": 60, "test_size": 50} | options))
+
+
+def test_what_is_left_of_the_pool_is_kept_aside_and_damaged_alike():
+    task = spare(noise_rate=0.25)
+    assert sizes(task) == (60, 60, 50)
+    kept = ids(task.x_unseen)
+    assert len(kept) == 130
+    together = kept + ids(task.x_train) + ids(task.x_valid) + ids(task.x_test)
+    assert sorted(together) == list(range(300))
+    true = numbered(300).y[kept]
+    assert torch.equal(task.corrupted_unseen, task.y_unseen != true)
+    assert task.corrupted_unseen.sum() == 32  # floor(0.25 * 130)
+
+
+def test_unseen_rows_of_an_official_split_come_from_its_training_rows():
+    task = of(source_of(numbered(90), test=numbered(50, start=1000)), train_size=60)
+    assert sorted(ids(task.x_train) + ids(task.x_unseen)) == list(range(90))
+
+
+def test_at_most_a_thousand_are_kept_unless_more_are_asked_for():
+    assert len(spare(1500).y_unseen) == 1000
+    assert len(spare(1500, unseen_size=1010).y_unseen) == 1010
+    assert len(spare(unseen_size=7).y_unseen) == 7
+    assert len(spare(unseen_size=0).y_unseen) == 0
+
+
+def test_digits_are_used_up():
+    task = of(digits.load(name="digits", store=None))
+    assert task.x_unseen.shape == (0, 64)
+    assert len(task.y_unseen) == len(task.corrupted_unseen) == 0
+
+
+def test_a_users_rows_are_kept_aside_on_request_only():
+    assert len(spare(origin="user").y_unseen) == 0
+    assert len(spare(origin="user", unseen_size=20).y_unseen) == 20
+    with pytest.raises(UserError, match=r"method\.datamodule\.unseen_size=20 is more than the 0 rows"):
+        of(source_of(numbered(100), origin="user"), unseen_size=20)
+
+
+@pytest.mark.parametrize("scaling", ["minmax", "standard"])
+def test_keeping_rows_aside_changes_nothing_for_the_others(scaling):
+    without, some, more = (spare(unseen_size=n, scaling=scaling) for n in (0, 20, 100))
+    for name in ("x_train", "y_train", "y_true", "corrupted", "rows", "x_valid", "y_valid", "x_test", "y_test"):
+        assert torch.equal(getattr(without, name), getattr(more, name))
+    assert torch.equal(some.x_unseen, more.x_unseen[:20])
+
+
+def test_unseen_numbers_are_standardised_by_the_training_rows():
+    whole = numbered(300, 0)
+    task = of(source_of(whole, 0), train_size=60, test_size=50, noise_rate=0.2)
+    true = whole.y[ids(task.x_unseen)]
+    given = task.y_mean + task.y_scale * task.y_unseen
+    same = ~task.corrupted_unseen
+    torch.testing.assert_close(given[same], true[same], rtol=1e-4, atol=0)
+    torch.testing.assert_close(given.sort().values, true.sort().values, rtol=1e-4, atol=0)  # exchanged among themselves
+
+
+def test_the_spec_tells_how_targets_were_standardised():
+    data = prepared(source_of(numbered(100, 0), 0))
+    assert (data.spec.target_mean, data.spec.target_scale) == (data.task.y_mean, data.task.y_scale)
+    assert data.spec.target_mean != 0
+    classes = prepared(source_of(numbered(100))).spec
+    assert (classes.target_mean, classes.target_scale) == (0, 1)
+
+
+def test_the_scaler_made_the_rows():
+    source = source_of(changed(numbered(100), 5, 2, float("nan")))
+    task = of(source, scaling="minmax")
+    again = task.scaler.transform(source.train.x[task.rows].numpy())
+    assert torch.equal(torch.as_tensor(again), task.x_train)

@@ -144,6 +144,15 @@ def fine_tuned(task):
     return score_on_test(predictor.outputs(theta, task.x_test), task.y_test, task.y_scale).item()
 
 
+def percentage_error(task, weights):
+    """Root mean square of (prediction - target) / target on the test rows, in the target's own unit."""
+    f = linear()
+    begin = f.initial(task.x_train.shape[1], 1, 1, generator())
+    theta = f.fit(task.x_train, one_hot(task.y_train, 0), weights.unsqueeze(0), begin, f.final_steps, generator())
+    predicted, truth = (task.y_mean + task.y_scale * y for y in (f.outputs(theta, task.x_test)[:, 0, 0], task.y_test))
+    return ((predicted - truth) / truth).square().mean().sqrt().item()
+
+
 @pytest.mark.parametrize(("classes", "seed"), [(0, 1), (3, 2)])
 def test_every_number_of_an_evaluation_is_that_of_a_separate_fit(classes, seed):
     task = small_data(classes, rows=200, train=60, noise=0.3, seed=seed).task
@@ -175,6 +184,9 @@ def test_every_number_of_an_evaluation_is_that_of_a_separate_fit(classes, seed):
         "discovery/auroc": roc_auc_score(corrupted, -ranks),
         "discovery/tpr_at_noise_rate": corrupted[ranks.argsort()[: corrupted.sum()]].mean(),
     }
+    if not classes:
+        expected["weighted/test_rmspe"] = percentage_error(task, weights)
+        expected["reference/all_rmspe"] = percentage_error(task, torch.ones(60))
     assert found.metrics == pytest.approx(expected, rel=1e-3, abs=1e-4)
     assert found.discovery["found"] == pytest.approx(discovery_curve(ranks, corrupted)[1].tolist())
     # chosen by validation, so neither the first subset nor the one that is best on the test rows
@@ -231,7 +243,7 @@ def test_a_scikit_learn_model_evaluates_in_place_of_the_predictor():
 
 def test_a_scikit_learn_regressor_is_scored_in_the_targets_unit():
     task = small_data(0, rows=200, train=60, noise=0.2).task
-    found = evaluate(task, Values(*some_values(task)), linear(), seed=0, final_predictor=Estimator(LinearRegression()))
+    found = evaluate(task, Values(*some_values(task)), linear(), seed=0, final_predictor=Estimator(regressor=LinearRegression()))
     given = task.y_mean + task.y_scale * task.y_train.numpy()
     truth = task.y_mean + task.y_scale * task.y_test.numpy()
     predicted = LinearRegression().fit(task.x_train.numpy(), given).predict(task.x_test.numpy())

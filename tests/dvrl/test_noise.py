@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from reprise.papers.dvrl.noise import KINDS, corrupt
+from reprise.errors import UserError
+from reprise.papers.dvrl.noise import KINDS, SUITABLE, Kind, corrupt, corrupt_inputs, kind_for
+
+FOR_LABELS = sorted(set(KINDS) & set(SUITABLE["classification"]))
 
 cases = {
     "rows": st.integers(1, 60),
@@ -40,7 +44,7 @@ def test_flip_other_changes_exactly_the_floor_of_the_rate(rows, rate, classes, s
 
 
 @quick
-@given(kind=st.sampled_from(sorted(KINDS)), **cases)
+@given(kind=st.sampled_from(FOR_LABELS), **cases)
 def test_every_kind_leaves_its_input_alone_and_tells_what_is_wrong(kind, rows, rate, classes, seed):
     y = labels(rows, classes, seed)
     before = y.copy()
@@ -53,12 +57,58 @@ def test_every_kind_leaves_its_input_alone_and_tells_what_is_wrong(kind, rows, r
     assert mask.sum() <= math.floor(rate * rows)
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", FOR_LABELS)
 def test_the_seed_decides_the_damage(kind):
     y = labels(200, 5, 0)
     first, again, other = (corrupt(y, 0.4, kind, 5, rng(seed))[0] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_every_kind_has_a_name_and_a_use():
+    assert set(get_args(Kind)) == {*KINDS, "feature_gauss"} == {name for names in SUITABLE.values() for name in names}
+
+
+@pytest.mark.parametrize(("task", "default"), [("classification", "flip_other"), ("regression", "shuffle")])
+def test_the_kind_suits_the_task(task, default):
+    assert kind_for(None, task, "toy") == default
+    for kind in get_args(Kind):
+        if kind in SUITABLE[task]:
+            assert kind_for(kind, task, "toy") == kind
+        else:
+            with pytest.raises(UserError, match=f"noise_kind={kind} .* dataset=toy; choose one of {default}"):
+                kind_for(kind, task, "toy")
+
+
+def test_pairflip_goes_to_the_next_class_and_round():
+    y = np.array([0, 1, 2, 0, 1, 2])
+    given_labels, mask = corrupt(y, 0.99, "pairflip", 3, rng())
+    assert mask.sum() == 5
+    assert np.array_equal(given_labels[mask], np.array([1, 2, 0, 1, 2, 0])[mask])
+
+
+def test_gauss_adds_noise_as_wide_as_the_target():
+    y = rng(1).normal(500, 30, 40_000).astype(np.float32)
+    given_targets, mask = corrupt(y, 0.5, "gauss", 0, rng())
+    added = (given_targets - y)[mask]
+    assert mask.sum() == 20_000
+    assert given_targets.dtype == np.float32
+    assert added.std() == pytest.approx(30, rel=0.03)
+    assert added.mean() == pytest.approx(0, abs=1)
+    assert abs(np.corrcoef(added, y[mask])[0, 1]) < 0.03
+
+
+def test_noise_on_inputs_is_as_wide_as_each_feature_and_keeps_holes():
+    x = (rng(1).normal(size=(20_000, 3)) * [1, 50, 0] + [0, 10, 4]).astype(np.float32)
+    x[::7, 1] = np.nan
+    before = x.copy()
+    given_inputs, mask = corrupt_inputs(x, 0.5, rng())
+    np.testing.assert_array_equal(x, before)
+    assert mask.sum() == 10_000
+    np.testing.assert_array_equal(given_inputs[~mask], x[~mask])
+    np.testing.assert_array_equal(np.isnan(given_inputs), np.isnan(x))
+    np.testing.assert_allclose(np.nanstd(given_inputs - x, axis=0), np.sqrt([0.5, 0.5 * 50**2, 0]), rtol=0.04)
+    assert given_inputs.dtype == np.float32
 
 
 def test_flip_other_is_uniform_over_the_other_labels():

@@ -29,6 +29,7 @@ class DataSpec:
         source: where the data comes from (title or address).
         checksum: sha256 over the content that was read.
         rows: number of training rows that a method gets; a datamodule sets it.
+        target_mean, target_scale: of a numeric target that a datamodule standardised; 0 and 1 where it did not.
     """
 
     name: str
@@ -43,6 +44,8 @@ class DataSpec:
     source: str = ""
     checksum: str = ""
     rows: int = 0
+    target_mean: float = 0.0
+    target_scale: float = 1.0
 
     @property
     def num_classes(self) -> int:
@@ -52,10 +55,14 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Split:
-    """Inputs ``x`` float32 ``[N, *shape]`` (NaN: missing table cell) and targets ``y``: int64 or float32 ``[N]``."""
+    """Inputs ``x`` float32 ``[N, *shape]`` (NaN: missing table cell) and targets ``y``: int64 or float32 ``[N]``.
+
+    ``names`` are labels of the rows for people, such as file names: one per row, or none at all.
+    """
 
     x: Tensor
     y: Tensor
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from reprise.data.base import DataSpec, Source, Split
 from reprise.data.columns import Column, encode, feature_names, plan_columns
-from reprise.data.store import FileStore, did_you_mean, sha256_of, user_file
+from reprise.data.store import FileStore, check_unchanged, did_you_mean, sha256_of, user_file
 from reprise.data.table import Table, read_table
 from reprise.data.targets import class_names, decide_task, encode_classes, encode_numbers
 from reprise.errors import UserError
@@ -47,7 +46,7 @@ def load(
         UserError: any fault of the files or options, with the place and the remedy.
     """
     file = user_file(_given(path, "dataset.path"))
-    found = _checked(sha256_of(file, test_path, validation_path), checksum, file)  # refuses what is no file, too
+    found = check_unchanged(sha256_of(file, test_path, validation_path), checksum, file)  # refuses what is no file
     table = read_table(file, separator)
     layout = _layout(table, _given(target, "dataset.target"), task, [drop] if isinstance(drop, str) else list(drop))
     features = feature_names(layout.columns)
@@ -90,12 +89,6 @@ def _split(part: Table, layout: _Layout) -> Split:
 
 def _other(path: str | None, separator: str | None, layout: _Layout) -> Split | None:
     return _split(_same_columns(read_table(user_file(path), separator), layout), layout) if path else None
-
-
-def _checked(found: str, expected: str | None, file: Path) -> str:
-    if expected and expected != found:
-        raise UserError(f"{file} (or its test or validation file) changed: checksum {found}, expected {expected}.")
-    return found
 
 
 def _given(value: str | None, option: str) -> str:

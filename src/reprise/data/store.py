@@ -30,8 +30,9 @@ class PublicFile:
 
     Attributes:
         path: place below the data folder or the cache, with ``/`` as separator.
-        checksum: ``algorithm:hex``, e.g. ``sha256:5b00…`` or ``md5:6bbc…``.
-        size: bytes; names a truncated file as such.
+        checksum: ``algorithm:hex``, e.g. ``sha256:5b00…`` or ``md5:6bbc…``; ``""`` where the loader checks what it
+            decodes instead.
+        size: bytes; names a truncated file as such. 0 is unknown.
         url: direct address, or ``""`` when the file set brings its own downloader.
         member: when ``url`` serves a zip archive, the name of this file inside it.
         also: further places in which users keep this file.
@@ -52,11 +53,17 @@ class PublicFile:
 
 @dataclass(frozen=True)
 class FileSet:
-    """The files of one data set, the address for people, and the way to download them into a scratch folder."""
+    """The files of one data set, the address for people, and the way to download them into a scratch folder.
+
+    ``instead`` is the same data in another layout that people may hold (see ``FileStore.choose``); ``hint`` ends the
+    sentence that says that the files are absent.
+    """
 
     files: tuple[PublicFile, ...]
     home: str
     fetch: Fetch | None = None  # None: ``retrieve``
+    instead: FileSet | None = None
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,17 @@ class FileStore:
                     verify(path, file, remedy)
                     return path
         return None
+
+    def choose(self, wanted: FileSet) -> FileSet:
+        """The layout to read: ``wanted`` if it is complete, else ``wanted.instead`` if that is, else ``wanted``.
+
+        Raises:
+            UserError: a file of a layout is damaged.
+        """
+        for layout in (wanted, wanted.instead):
+            if layout and all(self.find(file) for file in layout.files):
+                return layout
+        return wanted
 
     def get(self, wanted: FileSet) -> tuple[Path, ...]:
         """Return the verified paths of all files, in order; download what is missing.
@@ -158,7 +176,7 @@ class FileStore:
         return (
             f"Data file {missing[0]}{more} is neither in {Path(self.data_dir).expanduser()} nor in the cache "
             f"{self.cache}, and {why}: get it from {wanted.home} and set REPRISE_DATA to the folder that then holds "
-            f"{missing[0]}."
+            f"{missing[0]}{wanted.hint}."
         )
 
 
@@ -186,12 +204,14 @@ def retrieve(files: Sequence[PublicFile], scratch: Path) -> None:
 
 def verify(path: Path, file: PublicFile, remedy: str) -> None:
     """Raise :class:`UserError` unless ``path`` holds exactly ``file``; the message ends in ``remedy``."""
+    if not file.checksum:
+        return
     algorithm, expected = file.checksum.split(":")
     found = digest(path, algorithm)
     if found == expected:
         return
     size = path.stat().st_size
-    state = f"{size:,} bytes instead of {file.size:,}" if size != file.size else "altered content"
+    state = f"{size:,} bytes instead of {file.size:,}" if file.size not in (0, size) else "altered content"
     state = f"truncated, {state}" if size < file.size else state
     raise UserError(f"{path} is damaged ({state}; {algorithm} expected {expected}, found {found}): {remedy}.")
 
@@ -220,7 +240,7 @@ def sha256_of(*paths: str | Path | None) -> str:
     Raises:
         UserError: nothing is set, or a file is missing, a folder or unreadable.
     """
-    options = dict(enumerate(("dataset.path", "dataset.test_path", "dataset.validation_path")))
+    options = dict(enumerate(("dataset.path", "dataset.test_path", "dataset.validation_path", "dataset.store_path")))
     given = {
         place: user_file(path, options.get(place, "dataset.path"))
         for place, path in enumerate(paths)
@@ -232,6 +252,25 @@ def sha256_of(*paths: str | Path | None) -> str:
     if len(digests) == 1:
         return next(iter(digests.values()))
     return hashlib.sha256("".join(f"{place} {hexed}\n" for place, hexed in digests.items()).encode()).hexdigest()
+
+
+def sha256_given(*paths: str | Path | None) -> str | None:
+    """:func:`sha256_of`, but ``None`` where no path is set, so that the loader can say how the data is obtained."""
+    return sha256_of(*paths) if any(path not in (None, "") for path in paths) else None
+
+
+def check_unchanged(found: str, expected: str | None, path: str | Path) -> str:
+    """Return the checksum ``found`` of the user's data at ``path``.
+
+    Raises:
+        UserError: the data is not what it was when the run was configured.
+    """
+    if expected and expected != found:
+        raise UserError(
+            f"{path} (or a file that belongs to it) changed since the run was configured: checksum {found}, expected "
+            f"{expected}; start the command again."
+        )
+    return found
 
 
 def sha256_of_arrays(*arrays: Any) -> str:

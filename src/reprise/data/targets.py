@@ -54,7 +54,7 @@ def class_names(table: Table, target: str) -> tuple[str, ...]:
     Raises:
         UserError: there is one class only, or every row has a class of its own.
     """
-    names = tuple(sorted(set(_spellings(table.columns[target]))))
+    names = tuple(sorted(set(spellings(table.columns[target]))))
     if len(names) == 1:
         raise UserError(f"Target {target!r} of {table.path} has the same value {names[0]!r} in every row.")
     if len(names) == len(table) > 2:
@@ -75,7 +75,7 @@ def encode_classes(table: Table, target: str, classes: tuple[str, ...]) -> np.nd
     _check_present(table, target)
     place = {name: label for label, name in enumerate(classes)}
     labels = []
-    for row, name in enumerate(_spellings(table.columns[target])):
+    for row, name in enumerate(spellings(table.columns[target])):
         if name not in place:
             raise UserError(
                 f"Target {target!r} holds class {name[:40]!r} in {table.where(row)}, which never occurs in the "
@@ -97,6 +97,15 @@ def encode_numbers(table: Table, target: str) -> np.ndarray:
     return finite_float32(table, target, values)
 
 
+def spellings(cells: list[str]) -> list[str]:
+    """Class names of the cells; equal numbers get one spelling: ``1`` and ``1.0`` are one class across files."""
+    parsed = zip(cells, numbers_or_nan(cells).tolist(), strict=True)
+    return [
+        cell if not math.isfinite(number) else str(int(number)) if number.is_integer() else str(number)
+        for cell, number in parsed
+    ]
+
+
 def _check_present(table: Table, target: str) -> None:
     missing = [row for row, cell in enumerate(table.columns[target]) if not cell]
     if missing:
@@ -104,12 +113,3 @@ def _check_present(table: Table, target: str) -> None:
             f"Target {target!r} is missing in {len(missing)} of {len(table)} rows, first in {table.where(missing[0])}: "
             "fill or remove these rows."
         )
-
-
-def _spellings(cells: list[str]) -> list[str]:
-    """Class names of the cells; equal numbers get one spelling: ``1`` and ``1.0`` are one class across files."""
-    parsed = zip(cells, numbers_or_nan(cells).tolist(), strict=True)
-    return [
-        cell if not math.isfinite(number) else str(int(number)) if number.is_integer() else str(number)
-        for cell, number in parsed
-    ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from reprise.checks import PositiveInt, checked
 from reprise.data.base import DataSpec
 from reprise.papers.dvrl.predictors import Predictor
-from reprise.papers.dvrl.scores import reward_function
+from reprise.papers.dvrl.utilities import Utility
 from reprise.papers.dvrl.valuation import Valuator
 
 
@@ -110,7 +110,7 @@ class LeaveOneOut(Valuator):
     @checked
     def __init__(self, spec: DataSpec, seed: int, predictor: Predictor, reward: str, together: PositiveInt) -> None:
         super().__init__(spec, seed, predictor)
-        self.reward = reward_function(reward, spec)
+        self.utility = Utility(self, reward, predictor.final_steps, together)
         self.together = together
         self.epochs = -(-spec.rows // together)
         self.register_buffer("values", torch.zeros(spec.rows, dtype=torch.float64))
@@ -120,7 +120,7 @@ class LeaveOneOut(Valuator):
     def training_step(self, batch: int) -> None:
         """Refit without each of the next rows."""
         if self.current_epoch == 0:
-            self.full.copy_(self.utility(torch.ones(1, len(self.values), device=self.device))[0])
+            self.full.copy_(self.utility.whole())
         first = self.current_epoch * self.together
         rows = torch.arange(first, min(first + self.together, len(self.values)), device=self.device)
         without = torch.ones(len(rows), len(self.values), device=self.device)
@@ -130,7 +130,3 @@ class LeaveOneOut(Valuator):
     def ranking(self) -> Tensor:
         """See ``Valuator``."""
         return self.values
-
-    def utility(self, weights: Tensor) -> Tensor:
-        """Validation score ``[G]`` of predictors fitted with ``weights [G, N]``."""
-        return self.reward(self.outputs_on_valid(weights, self.predictor.final_steps), self.task.y_valid).double()

@@ -1,29 +1,32 @@
-"""DVRL's protocol: a few training rows with damaged labels, a small clean validation set, a clean test set."""
+"""DVRL's protocol: a few training rows with damaged labels, a small clean validation set, a clean test set.
+
+Rows of the training pool that are left over can be damaged alike and kept aside, for methods that value unseen rows.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reprise.callbacks import steps_loader
-from reprise.checks import Fraction, PositiveInt, checked
+from reprise.checks import Fraction, NonNegativeInt, PositiveInt, checked
 from reprise.data.base import DataSpec, Source
 from reprise.errors import UserError
-from reprise.papers.dvrl.noise import KINDS, corrupt
+from reprise.papers.dvrl.noise import FEATURE_GAUSS, Kind, corrupt, corrupt_inputs, kind_for
 from reprise.papers.dvrl.predictors import Predictor
+from reprise.papers.dvrl.scaling import Scaler, Scaling
 
 log = logging.getLogger("reprise")
 
 PAPER_TRAIN, PAPER_VALIDATION = 1000, 400
-Scaling = Literal["standard", "minmax", "minmax_all", "none"]
+UNSEEN = 1000
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class ValuationTask:
     ``x_*`` float32 ``[rows, d]``; ``y_*`` int64 (classes) or standardised float32 (numbers) ``[rows]``. ``y_train`` are
     the given targets, ``y_true`` the ones before damage, ``corrupted`` ``[N]`` their difference, ``rows`` ``[N]`` each
     row's number in the source. A number in the target's own unit is ``y_mean + y_scale * y`` (0 and 1 for classes).
-    ``knows_truth``: some damage was done, and by us, so that discovery can be scored.
+    ``knows_truth``: some damage was done, and by us, so that discovery can be scored. ``x_true`` are the training
+    inputs before damage where inputs were damaged. ``*_unseen`` ``[U]`` are further rows, damaged like the training
+    rows but never trained on; U may be 0. ``scaler`` made ``x_*`` from the source's rows.
     """
 
     x_train: Tensor
@@ -49,6 +54,11 @@ class ValuationTask:
     y_mean: float
     y_scale: float
     knows_truth: bool
+    x_true: Tensor | None = None
+    x_unseen: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    y_unseen: Tensor = field(default_factory=lambda: torch.empty(0))
+    corrupted_unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    scaler: Scaler | None = None
 
     def to(self, device: torch.device) -> ValuationTask:
         """The same task on another device."""
@@ -67,9 +77,11 @@ class ValuationData(pl.LightningDataModule):
         validation_size: clean validation rows; ``None`` = 400 as in the paper, at most a fifth of the data.
         test_size: test rows; ``None`` = what is left of the official test set, else of the data.
         noise_rate: fraction of training labels to damage; ``None`` = 0.2, and 0 on a user's own data.
-        noise_kind: how (``noise.KINDS``).
+        noise_kind: how (``noise.Kind``); ``None`` = ``flip_other`` for classes, ``shuffle`` for numbers.
         scaling: ``minmax`` (then centred; unseen values are clipped to the range) and ``standard`` are fitted on the
             training rows; ``minmax_all`` on all rows, as the official release does, which leaks; ``none``.
+        unseen_size: further rows of the training pool, damaged alike but not trained on; ``None`` = up to 1,000 of
+            those that are left, and 0 on a user's own data.
         removal_curves: whether values are also judged by removing rows, which takes 40 fits.
         final_predictor: a predictor that judges the values in place of the one that made them (the official release
             uses gradient-boosted trees there).
@@ -87,8 +99,9 @@ class ValuationData(pl.LightningDataModule):
         validation_size: PositiveInt | None = None,
         test_size: PositiveInt | None = None,
         noise_rate: Fraction | None = None,
-        noise_kind: Annotated[str, Field(pattern="|".join(f"^{name}$" for name in KINDS))] = "flip_other",
+        noise_kind: Kind | None = None,
         scaling: Scaling = "minmax",
+        unseen_size: NonNegativeInt | None = None,
         removal_curves: bool = True,
         final_predictor: Predictor | None = None,
     ) -> None:
@@ -97,10 +110,10 @@ class ValuationData(pl.LightningDataModule):
         self.source, self.seed, self.scaling = source, seed, scaling
         mine = source.spec.origin == "user"
         self.noise_rate = noise_rate if noise_rate is not None else (0.0 if mine else 0.2)
-        self.noise_kind = noise_kind if source.spec.task == "classification" else "shuffle"
+        self.noise_kind = kind_for(noise_kind, source.spec.task, source.spec.name)
         rng = np.random.default_rng(seed)
-        train, valid, test = self._split(rng, train_size, validation_size, test_size)
-        self.task = self._prepare(train, valid, test, rng)
+        train, valid, test, left = self._split(rng, train_size, validation_size, test_size)
+        self.task = self._prepare(train, valid, test, self._unseen(left, unseen_size), rng)
 
     def setup(self, stage: str) -> None:
         """Say what the values of a user's own rows rest on; here, once the input is known to be good."""
@@ -115,7 +128,14 @@ class ValuationData(pl.LightningDataModule):
         """The prepared data: every row is a vector; images are flattened and keep their shape in ``image``."""
         given = self.source.spec
         image = given.shape if given.kind == "image" else ()
-        return replace(given, shape=tuple(self.task.x_train.shape[1:]), image=image, rows=len(self.task.y_train))
+        return replace(
+            given,
+            shape=tuple(self.task.x_train.shape[1:]),
+            image=image,
+            rows=len(self.task.y_train),
+            target_mean=self.task.y_mean,
+            target_scale=self.task.y_scale,
+        )
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -135,8 +155,9 @@ class ValuationData(pl.LightningDataModule):
 
     def _split(
         self, rng: np.random.Generator, train: int | None, valid: int | None, test: int | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Row numbers of the training, validation and test rows in ``_pool``: source train, then test, then validation.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Row numbers of the training, validation, test and left-over rows in ``_pool``: source train, then test, then
+        validation.
 
         Official test rows serve as validation and test (the official release's choice for its tables); without them all
         three parts are drawn from the same rows.
@@ -162,10 +183,18 @@ class ValuationData(pl.LightningDataModule):
         self._check(
             validation_size=(drawn, len(clean) - 1), test_size=(test, len(clean) - drawn), train_size=(train, left)
         )
-        train_rows = pool[:train] if n_test else pool[drawn + test : drawn + test + train]
+        mixed = pool if n_test else pool[drawn + test :]
         valid_rows = n_train + n_test + np.arange(n_given) if n_given else clean[:drawn]
         # a user reads data_values.csv beside the file, so the rows keep the file's order
-        return (np.sort(train_rows) if mine else train_rows), valid_rows, clean[drawn : drawn + test]
+        train_rows = np.sort(mixed[:train]) if mine else mixed[:train]
+        return train_rows, valid_rows, clean[drawn : drawn + test], mixed[train:]
+
+    def _unseen(self, left: np.ndarray, asked: int | None) -> np.ndarray:
+        if asked is None:
+            asked = 0 if self.source.spec.origin == "user" else min(UNSEEN, len(left))
+        if asked:
+            self._check(unseen_size=(asked, len(left)))
+        return left[:asked]
 
     def _check(self, **sizes: tuple[int, int]) -> None:
         for what, (asked, available) in sizes.items():
@@ -179,62 +208,55 @@ class ValuationData(pl.LightningDataModule):
         parts = [part for part in (self.source.train, self.source.test, self.source.validation) if part is not None]
         return np.concatenate([p.x.flatten(1).numpy() for p in parts]), np.concatenate([p.y.numpy() for p in parts])
 
+    def _damaged(
+        self, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Given inputs, given targets, and a mask of the damaged rows."""
+        if not len(y):
+            return x, y, np.zeros(0, dtype=bool)
+        if self.noise_kind == FEATURE_GAUSS:
+            given, corrupted = corrupt_inputs(x, self.noise_rate, rng)
+            return given, y, corrupted
+        return x, *corrupt(y, self.noise_rate, self.noise_kind, self.source.spec.num_classes, rng)
+
     def _prepare(
-        self, train: np.ndarray, valid: np.ndarray, test: np.ndarray, rng: np.random.Generator
+        self, train: np.ndarray, valid: np.ndarray, test: np.ndarray, unseen: np.ndarray, rng: np.random.Generator
     ) -> ValuationTask:
         x, y = self._pool()
-        if self.source.spec.task == "classification" and len(np.unique(y[train])) < 2:
+        regression = self.source.spec.task == "regression"
+        if not regression and len(np.unique(y[train])) < 2:
             raise UserError(f"the {len(train)} training rows of dataset={self.source.spec.name} hold a single class.")
-        given, corrupted = corrupt(y[train], self.noise_rate, self.noise_kind, self.source.spec.num_classes, rng)
-        x_train, x_valid, x_test = scale([x[train], x[valid], x[test]], self.scaling)
-        mean, std = 0.0, 1.0
-        if self.source.spec.task == "regression":
-            mean, std = float(given.mean()), float(given.std()) or 1.0
+        x_given, y_given, corrupted = self._damaged(x[train], y[train], rng)
+        # a stream of its own: how many rows are kept aside must not change what happens to the others
+        x_unseen, y_unseen, corrupted_unseen = self._damaged(
+            x[unseen], y[unseen], np.random.default_rng((self.seed, 1))
+        )
+        scaler = Scaler.fit([x_given, x[valid], x[test]], self.scaling)
+        mean, std = (float(y_given.mean()), float(y_given.std()) or 1.0) if regression else (0.0, 1.0)
 
-        def as_target(values: np.ndarray) -> torch.Tensor:
-            regression = self.source.spec.task == "regression"
+        def as_input(rows: np.ndarray) -> Tensor:
+            return torch.as_tensor(scaler.transform(rows))
+
+        def as_target(values: np.ndarray) -> Tensor:
             return torch.as_tensor(((values - mean) / std).astype(np.float32) if regression else values)
 
         return ValuationTask(
-            x_train=torch.as_tensor(x_train),
-            y_train=as_target(given),
+            x_train=as_input(x_given),
+            y_train=as_target(y_given),
             y_true=as_target(y[train]),
             corrupted=torch.as_tensor(corrupted),
             rows=torch.as_tensor(train),
-            x_valid=torch.as_tensor(x_valid),
+            x_valid=as_input(x[valid]),
             y_valid=as_target(y[valid]),
-            x_test=torch.as_tensor(x_test),
+            x_test=as_input(x[test]),
             y_test=as_target(y[test]),
             num_classes=self.source.spec.num_classes,
             y_mean=mean,
             y_scale=std,
             knows_truth=bool(corrupted.any()),
+            x_true=as_input(x[train]) if self.noise_kind == FEATURE_GAUSS else None,
+            x_unseen=as_input(x_unseen),
+            y_unseen=as_target(y_unseen),
+            corrupted_unseen=torch.as_tensor(corrupted_unseen),
+            scaler=scaler,
         )
-
-
-def scale(parts: list[np.ndarray], scaling: Scaling) -> list[np.ndarray]:
-    """Fill missing cells and scale features; everything is fitted on the first part (``minmax_all``: on all).
-
-    Args:
-        parts: train, validation and test inputs ``[rows, d]``; NaN marks a missing cell.
-        scaling: see ``ValuationData``.
-
-    Returns:
-        The parts as float32; columns with missing cells are filled with the median and get an indicator column.
-    """
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
-
-    if any(np.isnan(part).any() for part in parts):
-        # an indicator for every column with a hole anywhere; medians from the training rows
-        holes = np.isnan(np.concatenate(parts)).any(axis=0)
-        imputer = SimpleImputer(strategy="median", keep_empty_features=True).fit(parts[0])
-        parts = [np.hstack([imputer.transform(part), np.isnan(part)[:, holes]]) for part in parts]
-    if scaling != "none":
-        scaler = StandardScaler() if scaling == "standard" else MinMaxScaler(clip=True)
-        scaler.fit(np.concatenate(parts) if scaling == "minmax_all" else parts[0])
-        parts = [scaler.transform(part) for part in parts]
-    if scaling == "minmax":  # centred inputs leave the intercepts little to do, and fits converge in fewer steps
-        mean = parts[0].mean(axis=0)
-        parts = [part - mean for part in parts]
-    return [np.ascontiguousarray(part, dtype=np.float32) for part in parts]

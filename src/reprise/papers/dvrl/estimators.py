@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprise.checks import PositiveInt, checked
 from reprise.data.base import DataSpec
 from reprise.errors import UserError
 
@@ -21,30 +22,62 @@ class Estimator:
     weight 0 and faster.
 
     Args:
-        estimator: an unfitted estimator with ``fit(x, y, sample_weight)``, and ``predict_proba`` for classes or
-            ``predict`` for numbers. Each fit works on a clone.
+        classifier: for classes, an unfitted estimator with ``fit(x, y, sample_weight)`` and ``predict_proba``; each fit
+            works on a clone.
+        regressor: for numbers, the same with ``predict``. One of the two may be ``None``.
+        steps: not used, nor is
+        final_steps: both are there because methods set them for the predictors that take steps.
+        batch_size: must be ``None``.
+
+    Raises:
+        UserError: a batch size.
     """
 
     steps = final_steps = 1
     tensors = False
 
-    def __init__(self, estimator: Any) -> None:
-        self.estimator, self.name = estimator, type(estimator).__name__
+    @checked
+    def __init__(
+        self,
+        classifier: Any = None,
+        regressor: Any = None,
+        steps: PositiveInt | None = None,
+        final_steps: PositiveInt | None = None,
+        batch_size: PositiveInt | None = None,
+    ) -> None:
+        if batch_size is not None:
+            raise UserError(
+                f"method.module.predictor.batch_size={batch_size} cannot be used: an estimator is fitted on all its rows "
+                "at once and cannot go on from an earlier fit; set method.module.predictor.batch_size=null and "
+                "method.module.predictor_init=reset, or choose a predictor that is trained in steps."
+            )
+        self.classifier, self.regressor = classifier, regressor
+        self.name = type(regressor if classifier is None else classifier).__name__
 
     def bind(self, spec: DataSpec) -> None:
         """See ``Predictor.bind``.
 
         Raises:
-            UserError: the estimator cannot weight rows, or cannot predict what the data asks for.
+            UserError: there is no estimator for this target, or it cannot weight rows or predict what is asked for.
         """
         from sklearn.utils.validation import has_fit_parameter
 
-        if not hasattr(self.estimator, "fit") or not has_fit_parameter(self.estimator, "sample_weight"):
-            raise UserError(f"method.module.predictor: {self.name} takes no sample_weight, so no values can weight it.")
-        needed = "predict_proba" if spec.num_classes else "predict"
-        if not hasattr(self.estimator, needed):
+        key, needed = ("classifier", "predict_proba") if spec.num_classes else ("regressor", "predict")
+        chosen = getattr(self, key)
+        if chosen is None:
             raise UserError(
-                f"method.module.predictor: {self.name} has no {needed}, which a {spec.task} target needs; "
+                f"dataset={spec.name} has a {spec.task} target and method.module.predictor.{key} is null: give an "
+                f"estimator there, for example predictor.{key}._target_ of conf/predictor/boosted_trees.yaml."
+            )
+        self.name = type(chosen).__name__
+        if not hasattr(chosen, "fit") or not has_fit_parameter(chosen, "sample_weight"):
+            raise UserError(
+                f"method.module.predictor.{key}: {self.name} takes no sample_weight, so no values can weight it; "
+                "choose another estimator."
+            )
+        if not hasattr(chosen, needed):
+            raise UserError(
+                f"method.module.predictor.{key}: {self.name} has no {needed}, which a {spec.task} target needs; "
                 "choose another estimator (or turn its probabilities on)."
             )
 
@@ -61,13 +94,14 @@ class Estimator:
         rows, given = x.cpu().numpy(), target.cpu().numpy()
         y = given.argmax(1) if given.shape[1] > 1 else given[:, 0]
         self.width = given.shape[1]
+        chosen = self.classifier if self.width > 1 else self.regressor
         fitted = []
         for row in weights.cpu().numpy():
             kept = row > 0
             if self.width > 1 and len(np.unique(y[kept])) == 1:
                 fitted.append(int(y[kept][0]))  # many classifiers refuse a single class
             else:
-                fitted.append(clone(self.estimator).fit(rows[kept], y[kept], sample_weight=row[kept]))
+                fitted.append(clone(chosen).fit(rows[kept], y[kept], sample_weight=row[kept]))
         return fitted
 
     def outputs(self, theta: list[Any], x: Tensor) -> Tensor:

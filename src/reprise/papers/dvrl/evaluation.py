@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reprise.papers.dvrl.datamodule import ValuationTask
 from reprise.papers.dvrl.predictors import Parameters, Predictor, one_hot
-from reprise.papers.dvrl.scores import accuracy, neg_rmse, test_score
+from reprise.papers.dvrl.scores import accuracy, neg_rmse, neg_rmspe, test_score
 
 # The official release removes 0 %, 5 %, ..., 95 % of the rows; its figures show the first half.
 REMOVED = tuple(round(0.05 * step, 2) for step in range(20))
@@ -115,6 +115,13 @@ class Judge:
         outputs, y = outputs_of(self.predictor, fitted, self.task.x_valid), self.task.y_valid
         return (accuracy if self.task.num_classes else neg_rmse)(outputs, y).double().cpu().numpy()
 
+    def percentage_error(self, fitted: list[Parameters]) -> float | None:
+        """RMSPE on the test rows, as a fraction; ``None`` for classes, and where a target is 0."""
+        zero = self.task.y_mean / self.task.y_scale
+        if self.task.num_classes or ((self.task.y_test + zero).abs() < 1e-6 * max(1.0, abs(zero))).any():
+            return None
+        return -neg_rmspe(outputs_of(self.predictor, fitted, self.task.x_test), self.task.y_test, zero)[0].item()
+
     def references(self, everything: list[Parameters]) -> dict[str, float]:
         """Test scores without any values: what the values have to beat, or can hope for."""
         task = self.task
@@ -127,7 +134,7 @@ class Judge:
             models["fine_tuned"] = [self.predictor.fit(task.x_valid, target, few, everything[0], steps, generator)]
         if task.knows_truth:
             models["clean_only"] = self.fit(task.x_train, task.y_train, (~task.corrupted).float().unsqueeze(0))
-            models["zero_noise"] = self.fit(task.x_train, task.y_true, one)
+            models["zero_noise"] = self.fit(task.x_train if task.x_true is None else task.x_true, task.y_true, one)
         return {f"reference/{name}": self.test(fitted)[0] for name, fitted in models.items()}
 
 
@@ -151,11 +158,12 @@ def evaluate(
         removal_curves: also refit after removing 0 %, 5 %, ..., 95 % of the rows from either end.
 
     Returns:
-        ``weighted/test_*``, ``reference/*``, ``removal/area_between``, ``best_subset/test_*`` and, where the damage is
-        known, ``discovery/*``. References: ``all`` rows as given; ``validation_only``; ``fine_tuned``, ``all`` trained
-        on with the validation rows; with the truth at hand ``clean_only`` and ``zero_noise`` (all rows, none damaged).
-        ``best_subset`` is the release's "learning with DVRL": of the removal subsets the one with the best validation
-        score, so no weighted fit, and one more look at the validation rows than the other numbers take.
+        ``weighted/test_*`` (accuracy; for numbers RMSE, and RMSPE where no target is 0), ``reference/*``,
+        ``removal/area_between``, ``best_subset/test_*`` and, where the damage is known, ``discovery/*``. References:
+        ``all`` rows as given; ``validation_only``; ``fine_tuned``, ``all`` trained on with the validation rows; with
+        the truth at hand ``clean_only`` and ``zero_noise`` (all rows, none damaged). ``best_subset`` is the release's
+        "learning with DVRL": of the removal subsets the one with the best validation score, so no weighted fit, and one
+        more look at the validation rows than the other numbers take.
     """
     judge = Judge(task, final_predictor or predictor, seed)
     if values.trained and final_predictor is None:
@@ -166,6 +174,11 @@ def evaluate(
     metrics = {f"weighted/test_{name}": judge.test(own)[0]}
     everything = judge.fit(task.x_train, task.y_train, torch.ones(1, len(task.y_train), device=task.x_train.device))
     metrics |= {"reference/all": judge.test(everything)[0]} | judge.references(everything)
+    percentages = {
+        "weighted/test_rmspe": judge.percentage_error(own),
+        "reference/all_rmspe": judge.percentage_error(everything),
+    }
+    metrics |= {key: value for key, value in percentages.items() if value is not None}
     removal = discovery = None
     if removal_curves:
         low, high = (removal_weights(values.ranking, REMOVED, first) for first in ("low", "high"))

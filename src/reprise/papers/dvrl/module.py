@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import lightning.pytorch as pl
 import torch
 from pydantic import Field
-from safetensors.torch import save_file
 from torch import Tensor
 
 from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
@@ -20,6 +21,9 @@ from reprise.papers.dvrl.estimator import Activation, DataValueEstimator
 from reprise.papers.dvrl.predictors import Predictor
 from reprise.papers.dvrl.scores import reward_function
 from reprise.papers.dvrl.valuation import Valuator, steps_in_epoch
+from reprise.papers.dvrl.valuer import Valuer, View
+
+log = logging.getLogger("reprise")
 
 COLLAPSED_SPREAD = 0.02  # a policy whose probabilities differ less than this no longer tells rows apart
 
@@ -45,7 +49,7 @@ class DVRL(Valuator):
         learning_rate: Adam's step size for the estimator.
         schedule: of that step size: ``constant``, or ``cosine`` down to a hundredth.
         weight_decay: decoupled, as in AdamW.
-        reward: validation score (``scores.REWARDS``); regression always uses ``neg_rmse``.
+        reward: validation score (``scores.REWARDS``); on numbers a reward for classes stands for ``neg_rmse``.
         baseline: what a reward is compared with: ``leave_one_out`` the other selections of the same step,
             ``moving_average`` delta of Algorithm 1 (from 0), ``fixed`` the predictor fitted on all rows (official).
         baseline_window: T of the moving average.
@@ -121,11 +125,20 @@ class DVRL(Valuator):
         self.steps_per_epoch = steps_in_epoch(outer_steps)
         self.epochs = outer_steps // self.steps_per_epoch
         width = spec.num_classes or 1
+        self.architecture = {
+            "features": spec.shape[0],
+            "outputs": width,
+            "hidden": hidden,
+            "combined": combined,
+            "layers": layers,
+            "activation": activation,
+            "marginal": marginal,
+            "shortcut": shortcut,
+            "label_branch": label_branch,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.generator(Purpose.ESTIMATOR).initial_seed())
-            self.estimator = DataValueEstimator(
-                spec.shape[0], width, hidden, combined, layers, activation, marginal, shortcut, label_branch
-            )
+            self.estimator = DataValueEstimator(**self.architecture)
         self.register_buffer("delta", torch.zeros(()))
         self.register_buffer("reward_variance", torch.zeros(()))
         start = predictor.initial(spec.shape[0], width, selections, self.generator(Purpose.PREDICTOR))
@@ -136,12 +149,9 @@ class DVRL(Valuator):
     def prepare(self, task: ValuationTask) -> None:
         """Also set up what the estimator sees, m among it."""
         super().prepare(task)
-        m = (self.target - self.validation_predictions).abs()
-        x = self.task.x_train
-        if self.standardise:
-            # many inputs together must not drown m and y: their joint size stays that of 64 standardised ones
-            x, m = standardised(x) * min(1.0, 64 / x.shape[1]), standardised(m)
-        self.inputs = (x, self.target, m)
+        seen = (self.task.x_train, self.target, self.validation_predictions)
+        self.view = View.fit(*seen, self.standardise)
+        self.inputs = self.view(*seen)
 
     def configure_optimizers(self) -> Any:
         """Adam for the estimator alone; the predictors have their own."""
@@ -246,14 +256,29 @@ class DVRL(Valuator):
             "health/dead_units": self.estimator.dead_fraction(*self.inputs[:2]).item(),
         }
 
+    @property
+    def valuer(self) -> Valuer:
+        """The learned function, with all that goes before it, as it stands."""
+        parts = (self.validation_model, self.view, self.estimator, self.architecture)
+        return Valuer(self.spec, self.task.scaler, self.predictor, *parts)
+
+    def final_metrics(self, datamodule: pl.LightningDataModule) -> dict[str, float]:
+        """Also how well the values tell damaged rows apart among rows that were never trained on (claim C9)."""
+        return super().final_metrics(datamodule) | self._on_unseen_rows()
+
+    def _on_unseen_rows(self) -> dict[str, float]:
+        from sklearn.metrics import roc_auc_score
+
+        damaged = self.task.corrupted_unseen.cpu().numpy()
+        if not damaged.any() or damaged.all():
+            return {}
+        logits = self.valuer.logits(self.task.x_unseen, self.task.y_unseen).cpu().numpy()
+        return {"unseen/auroc": float(roc_auc_score(damaged, -logits)), "unseen/rows": len(damaged)}
+
     def artifacts(self, run_dir: Path) -> list[Path]:
-        """Also save the estimator, which can value rows it has not seen."""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.estimator.state_dict().items()}
-        save_file(weights, run_dir / "estimator.safetensors")
+        """Also save the valuer, which can value rows it has not seen."""
+        if obstacle := self.valuer.obstacle():
+            log.info("No valuer is kept, so this run cannot value rows it has not seen: %s.", obstacle)
+        else:
+            self.valuer.save(run_dir)
         return super().artifacts(run_dir)
-
-
-def standardised(columns: Tensor) -> Tensor:
-    """Columns ``[N, d]`` with mean 0 and standard deviation 1; constant columns become 0."""
-    spread = columns.std(0)
-    return (columns - columns.mean(0)) / torch.where(spread > 1e-6, spread, torch.ones_like(spread))

@@ -91,6 +91,7 @@ class Valuator(pl.LightningModule):
         ones = torch.ones(1, len(valid), device=self.device)
         with torch.no_grad():
             (theta,) = fit_many(self.predictor, self.task.x_valid, valid, ones, self.predictor.final_steps, self.seed)
+            self.validation_model = theta
             outputs = self.predictor.outputs(theta, self.task.x_train)[:, 0]
             self.validation_predictions = predictions(outputs, self.task.num_classes)
 

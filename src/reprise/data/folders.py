@@ -1,0 +1,92 @@
+"""Folders of images, one sub-folder per class: what is in them, and their checksum.
+
+Imports nothing heavy, because the resolver ``${sha256_images:...}`` lists the folders when a config is resolved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from reprise.data.store import did_you_mean, digest, reason
+from reprise.errors import UserError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+OPTIONS = ("dataset.path", "dataset.test_path", "dataset.validation_path")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images below ``root``: ``names[i]`` is a path relative to it, ``labels[i]`` its place in ``classes``."""
+
+    root: Path
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+def list_images(path: str | Path, option: str = "dataset.path") -> ImageFolder:
+    """List a folder in torchvision's ``ImageFolder`` layout: classes by name, then the images of a class by name.
+
+    Files without an image's suffix do not count, nor do sub-folders whose name begins with a full stop (tools leave
+    such behind).
+
+    Raises:
+        UserError: no such folder, a file, no or one sub-folder, or a sub-folder without images; names ``option``.
+    """
+    root = Path(path).expanduser()
+    try:
+        if not root.is_dir():
+            raise UserError(_no_folder(root, option))
+        classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        images = {name: _images(root, name) for name in classes}
+    except OSError as error:
+        raise UserError(f"{root} cannot be read ({reason(error)}): check {option} and its permissions.") from error
+    if len(classes) < 2:
+        state = f"one sub-folder only ({classes[0]})" if classes else "no sub-folders"
+        raise UserError(f"{root} has {state}: {option} must hold one sub-folder of images per class, two at least.")
+    for name, found in images.items():
+        if not found:
+            raise UserError(
+                f"{root / name} holds no image (suffixes {' '.join(sorted(SUFFIXES))}): add images of that class or "
+                "remove the folder."
+            )
+    return ImageFolder(
+        root,
+        tuple(classes),
+        names=tuple(image for name in classes for image in images[name]),
+        labels=tuple(label for label, name in enumerate(classes) for _ in images[name]),
+    )
+
+
+def sha256_of_images(*paths: str | Path | None) -> str | None:
+    """Checksum of training, test and validation folder; behind ``${sha256_images:...}`` in configs.
+
+    It covers the relative names and the content of the images, in order, and the part that each folder plays; not
+    where the folders are. Nulls are skipped; ``None`` without any path.
+
+    Raises:
+        UserError: see :func:`list_images`, or an image cannot be read.
+    """
+    state, given = hashlib.sha256(), [(place, path) for place, path in enumerate(paths) if path not in (None, "")]
+    for place, path in given:
+        folder = list_images(path, OPTIONS[place])  # type: ignore[arg-type]
+        for name in folder.names:
+            state.update(f"{place} {digest(folder.root / name)} {name}\n".encode())
+    return state.hexdigest() if given else None
+
+
+def _images(root: Path, name: str) -> list[str]:
+    found = []
+    for folder, _, files in os.walk(root / name):
+        found += [Path(folder, file) for file in files if Path(file).suffix.lower() in SUFFIXES]
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _no_folder(root: Path, option: str) -> str:
+    if root.exists():
+        return f"{root} is a file, not a folder: {option} must name a folder with one sub-folder of images per class."
+    siblings = [p.name for p in root.parent.iterdir() if p.is_dir()] if root.parent.is_dir() else []
+    return f"Folder {root} does not exist{did_you_mean(root.name, siblings)}: correct {option}."
