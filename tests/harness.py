@@ -29,15 +29,32 @@ METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DATASETS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))
 
 # Sizes at which a run takes less than a second; one thread, so that two processes compute the same bits.
+STEPS = ("method.module.predictor.steps=3", "method.module.predictor.final_steps=5")
 SMALL = (
     "logger=csv",
     "hardware.threads=1",
     "method.datamodule.train_size=60",
     "method.datamodule.validation_size=40",
     "method.datamodule.test_size=50",
-    "method.module.predictor.steps=3",
-    "method.module.predictor.final_steps=5",
+    *STEPS,
 )
+FEW = (
+    "method.module.predictor.steps=1",
+    "method.module.predictor.final_steps=1",
+    "method.module.predictor.batch_size=4",
+)
+PREDICTORS = {  # what makes each one small, in place of STEPS
+    "linear": STEPS,
+    "mlp": STEPS,
+    "cnn": (*FEW, "method.module.predictor.architecture.channels=2"),
+    "resnet32": (*FEW, "method.module.predictor.architecture.depth=8"),
+    "wrn28_10": (
+        *FEW,
+        "method.module.predictor.architecture.depth=10",
+        "method.module.predictor.architecture.width=1",
+    ),
+    "boosted_trees": ("method.module.predictor.classifier.max_iter=2",),
+}
 
 
 def options(group: str) -> list[str]:
@@ -54,9 +71,13 @@ def compose(*overrides: str) -> Any:
         return hydra.compose("train", list(overrides))
 
 
-def small(method: str, out: Path, *overrides: str) -> Any:
-    """The config of a run that takes less than a second."""
-    return compose(f"method={method}", *SMALL, f"paths.output_dir={out}", *overrides)
+def small(method: str, out: Path, *overrides: str, predictor: str | None = None) -> Any:
+    """The config of a run that takes less than a second; with another predictor than the method's own where asked."""
+    sizes = SMALL
+    if predictor:
+        shared = [option for option in SMALL if option not in STEPS]
+        sizes = (f"predictor={predictor}", *shared, *PREDICTORS[predictor])
+    return compose(f"method={method}", *sizes, f"paths.output_dir={out}", *overrides)
 
 
 def folder_of(cfg: Any) -> Path:

@@ -162,6 +162,31 @@ def test_a_users_file_is_known_by_its_content_not_by_its_path(tmp_path):
     assert of(first, "dataset.target=b") != of(first)
 
 
+def test_a_users_images_are_known_by_their_content_not_by_their_place(tmp_path):
+    for folder in ("here/cat", "here/dog", "there/cat", "there/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").write_bytes(folder[-3:].encode())
+
+    def of(folder):
+        return key("dataset=image_folder", f"dataset.path={tmp_path / folder}")
+
+    assert of("here") == of("there")
+    before = of("here")
+    (tmp_path / "here" / "cat" / "1.png").write_bytes(b"another")
+    assert of("here") != before
+
+
+def test_the_second_file_of_a_pair_is_known_by_its_content(tmp_path):
+    for name, text in (("train.csv", "a"), ("store.csv", "b"), ("moved.csv", "b"), ("other.csv", "c")):
+        (tmp_path / name).write_text(text)
+
+    def of(name):
+        train = f"dataset.path={tmp_path / 'train.csv'}"
+        return key("dataset=rossmann", train, f"dataset.store_path={tmp_path / name}")
+
+    assert of("store.csv") == of("moved.csv") != of("other.csv")
+
+
 def test_the_group_is_the_config_without_its_seed():
     zero, one, other = (resolved(compose(*o)) for o in ([], ["seed=1"], ["method.module.selections=8"]))
     assert group_key(zero) == group_key(one) != group_key(other)

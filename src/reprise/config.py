@@ -137,6 +137,6 @@ def group_key(config: dict[str, Any]) -> str:
 def protocol_key(config: dict[str, Any], condition: dict[str, Any]) -> str:
     """Identity of what a method is given: with equal protocol, scale and seed two methods can be compared.
 
-    ``condition`` is what the module adds to data set and datamodule, for example the predictor.
+    ``condition`` is what was actually done, for example which predictor was judged.
     """
     return fingerprint([content(config)["dataset"], config["method"]["datamodule"], condition])

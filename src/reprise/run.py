@@ -119,7 +119,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         metrics |= {"time/fit_seconds": history.seconds, "time/evaluation_seconds": time.perf_counter() - began}
         metrics = {name: building.number(name, value) for name, value in metrics.items()}
         env = environment(source.spec.checksum, module.device.type)
-        _write_results(config, folder, metrics, env, datamodule.protocol, getattr(module, "condition", {}))
+        _write_results(config, folder, metrics, env, getattr(module, "condition", {}) | datamodule.protocol)
         mirror.publish(metrics, files)
     finally:
         mirror.close()
@@ -132,7 +132,6 @@ def _write_results(
     folder: RunFolder,
     metrics: dict[str, float],
     env: dict[str, Any],
-    protocol: dict[str, Any],
     condition: dict[str, Any],
 ) -> None:
     write_json(folder.path / "metrics.json", metrics)
@@ -146,7 +145,7 @@ def _write_results(
         "run_key": run_key(config),
         "group": group_key(config),
         "protocol": protocol_key(config, condition),
-        "condition": protocol | condition,
+        "condition": condition,
         "settings": config["method"]["module"],
         "table": config["table"],
         "variant": config["variant"],

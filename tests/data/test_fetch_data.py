@@ -6,6 +6,8 @@ from types import ModuleType
 
 import pytest
 
+from reprise.data.store import FileStore
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -52,3 +54,25 @@ def test_a_damaged_file_is_reported(script: ModuleType, capsys: pytest.CaptureFi
     (tmp_path / "data" / "adult.data").write_bytes(b"39, State-gov")
     assert script.main(["--list", "adult"]) == 2
     assert "truncated, 13 bytes instead of 3,974,305" in capsys.readouterr().err
+
+
+def test_parts_other_layouts_and_own_files(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script.main(["--list", "mnist_to_usps", "email_to_sms", "rossmann", "cifar10_subset"]) == 0
+    out = capsys.readouterr().out
+    assert "mnist_to_usps   absent   MNIST/raw/train-images-idx3-ubyte (47.0 MB)" in out
+    assert "mnist_to_usps   absent   USPS/usps.h5" in out
+    assert "email_to_sms    absent   sms_spam/SMSSpamCollection (0.5 MB) (and your own files" in out
+    assert "rossmann        nothing to download" in out
+    assert "cifar10_subset  absent   cifar-10-batches-py/data_batch_1" in out
+
+
+def test_a_folder_of_sheets_is_one_line(
+    real_store: FileStore, script: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRISE_DATA", str(real_store.data_dir))
+    if not (real_store.data_dir / "cifar10_subset").is_dir():
+        pytest.skip("REPRISE_DATA has no CIFAR-10 sheets")
+    assert script.main(["--list", "cifar10_subset"]) == 0
+    assert "found    13 files in" in capsys.readouterr().out

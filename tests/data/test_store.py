@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reprise.data.store import FileSet, FileStore, PublicFile, sha256_of, sha256_of_arrays
+from reprise.data.store import (
+    FileSet,
+    FileStore,
+    PublicFile,
+    check_unchanged,
+    sha256_given,
+    sha256_of,
+    sha256_of_arrays,
+)
 from reprise.errors import UserError
 
 CONTENT = b"some data\n" * 100
@@ -200,6 +208,34 @@ FileStore(Path("none"), cache_dir=Path({str(tmp_path / "cache")!r})).get(FileSet
     assert (tmp_path / "calls").read_text() == "x"
 
 
+def test_another_layout_is_read_only_where_it_alone_is_complete(store: FileStore, offline: None) -> None:
+    other = FileSet(tuple(PublicFile(f"other/{name}", "", 0) for name in "ab"), home="elsewhere")
+    wanted = FileSet((described(),), home="http://nowhere.invalid/about", instead=other)
+    put(store.data_dir / "other" / "a", b"anything")
+    assert store.choose(wanted) is wanted, "it lacks a file"
+    path = put(store.data_dir / "other" / "b", b"")
+    assert store.choose(wanted) is other
+    assert store.get(other)[1] == path, "files without a checksum are the loader's to check"
+    put(store.data_dir / "set" / "a.bin")
+    assert store.choose(wanted) is wanted
+    put(store.data_dir / "set" / "a.bin", b"altered")
+    with pytest.raises(UserError, match="damaged"):
+        store.choose(wanted)
+
+
+def test_the_hint_ends_the_sentence(store: FileStore, offline: None) -> None:
+    with pytest.raises(UserError) as error:
+        store.get(FileSet((described(),), home="here", hint=", or use dataset=another"))
+    assert sentence(error).endswith("holds set/a.bin, or use dataset=another.")
+
+
+def test_an_altered_file_of_unknown_size(store: FileStore) -> None:
+    put(store.data_dir / "a.bin", b"short")
+    with pytest.raises(UserError, match="altered content") as error:
+        store.find(described(size=0))
+    sentence(error)
+
+
 def test_the_environment_chooses_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPRISE_CACHE", str(tmp_path / "mine"))
     assert FileStore(tmp_path).cache == tmp_path / "mine"
@@ -221,6 +257,22 @@ def test_sha256_of_several_files_knows_their_places(tmp_path: Path) -> None:
 def test_sha256_of_nothing(paths: tuple[str | None, ...], culprit: str) -> None:
     with pytest.raises(UserError, match=culprit) as error:
         sha256_of(*paths)
+    sentence(error)
+
+
+def test_sha256_given_leaves_the_sentence_to_the_loader(tmp_path: Path) -> None:
+    assert sha256_given(None, "", None) is None
+    path = put(tmp_path / "a")
+    assert sha256_given(path) == sha256_given(path, None, None, None) == SHA
+    assert sha256_given(path, None, None, path) not in (SHA, sha256_given(path, path))
+    with pytest.raises(UserError, match=r"correct dataset\.store_path"):
+        sha256_given(path, None, None, tmp_path / "none")
+
+
+def test_check_unchanged() -> None:
+    assert check_unchanged("a", "a", "f") == check_unchanged("a", None, "f") == "a"
+    with pytest.raises(UserError, match="changed since") as error:
+        check_unchanged("a", "b", "f")
     sentence(error)
 
 

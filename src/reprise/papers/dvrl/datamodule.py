@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -85,6 +85,8 @@ class ValuationData(pl.LightningDataModule):
         removal_curves: whether values are also judged by removing rows, which takes 40 fits.
         final_predictor: a predictor that judges the values in place of the one that made them (the official release
             uses gradient-boosted trees there).
+        validation_from: the official part that clean validation rows are drawn from: the ``test`` file (the official
+            release, for its tables) or the ``train`` file before damage (for CIFAR). Of no account without a test file.
 
     Raises:
         UserError: sizes that the data cannot give, or a noise kind that does not fit the target.
@@ -104,9 +106,11 @@ class ValuationData(pl.LightningDataModule):
         unseen_size: NonNegativeInt | None = None,
         removal_curves: bool = True,
         final_predictor: Predictor | None = None,
+        validation_from: Literal["test", "train"] = "test",
     ) -> None:
         super().__init__()
         self.removal_curves, self.final_predictor = removal_curves, final_predictor
+        self.validation_from = validation_from
         self.source, self.seed, self.scaling = source, seed, scaling
         mine = source.spec.origin == "user"
         self.noise_rate = noise_rate if noise_rate is not None else (0.0 if mine else 0.2)
@@ -114,6 +118,8 @@ class ValuationData(pl.LightningDataModule):
         rng = np.random.default_rng(seed)
         train, valid, test, left = self._split(rng, train_size, validation_size, test_size)
         self.task = self._prepare(train, valid, test, self._unseen(left, unseen_size), rng)
+        if final_predictor is not None:
+            final_predictor.bind(self.spec)
 
     def setup(self, stage: str) -> None:
         """Say what the values of a user's own rows rest on; here, once the input is known to be good."""
@@ -147,7 +153,7 @@ class ValuationData(pl.LightningDataModule):
             "noise_rate": self.noise_rate,
             "noise_kind": self.noise_kind,
             "scaling": self.scaling,
-        } | ({"judged_by": self.final_predictor.name} if self.final_predictor else {})
+        } | ({"predictor": self.final_predictor.name} if self.final_predictor else {})
 
     def train_dataloader(self) -> DataLoader:
         """Step numbers; the data itself lies on the device."""
@@ -159,8 +165,7 @@ class ValuationData(pl.LightningDataModule):
         """Row numbers of the training, validation, test and left-over rows in ``_pool``: source train, then test, then
         validation.
 
-        Official test rows serve as validation and test (the official release's choice for its tables); without them all
-        three parts are drawn from the same rows.
+        Without official test rows all three parts are drawn from the same rows.
         """
         source, mine = self.source, self.source.spec.origin == "user"
         if source.validation is not None and valid:
@@ -173,8 +178,12 @@ class ValuationData(pl.LightningDataModule):
         paper_sized = not mine and len(clean) >= PAPER_TRAIN + PAPER_VALIDATION + 200
         valid = n_given or valid or (PAPER_VALIDATION if paper_sized else max(1, len(clean) // 5))
         drawn = 0 if n_given else valid
+        held = clean[:drawn]
+        if n_test and self.validation_from == "train":
+            self._check(validation_size=(drawn, n_train - 1))
+            held, pool, drawn = pool[:drawn], pool[drawn:], 0
         if n_test:
-            test, left = test or len(clean) - drawn, n_train
+            test, left = test or len(clean) - drawn, len(pool)
         else:
             rest = len(clean) - drawn
             test = test or (max(1, rest - (train or PAPER_TRAIN)) if paper_sized else max(1, len(clean) // 5))
@@ -184,7 +193,7 @@ class ValuationData(pl.LightningDataModule):
             validation_size=(drawn, len(clean) - 1), test_size=(test, len(clean) - drawn), train_size=(train, left)
         )
         mixed = pool if n_test else pool[drawn + test :]
-        valid_rows = n_train + n_test + np.arange(n_given) if n_given else clean[:drawn]
+        valid_rows = n_train + n_test + np.arange(n_given) if n_given else held
         # a user reads data_values.csv beside the file, so the rows keep the file's order
         train_rows = np.sort(mixed[:train]) if mine else mixed[:train]
         return train_rows, valid_rows, clean[drawn : drawn + test], mixed[train:]

@@ -66,18 +66,18 @@ class Estimator:
         chosen = getattr(self, key)
         if chosen is None:
             raise UserError(
-                f"dataset={spec.name} has a {spec.task} target and method.module.predictor.{key} is null: give an "
-                f"estimator there, for example predictor.{key}._target_ of conf/predictor/boosted_trees.yaml."
+                f"dataset={spec.name} has a {spec.task} target and the predictor's {key} is null: give it an estimator "
+                "with its _target_, as conf/predictor/boosted_trees.yaml does."
             )
         self.name = type(chosen).__name__
         if not hasattr(chosen, "fit") or not has_fit_parameter(chosen, "sample_weight"):
             raise UserError(
-                f"method.module.predictor.{key}: {self.name} takes no sample_weight, so no values can weight it; "
+                f"the predictor's {key}: {self.name} takes no sample_weight, so no values can weight it; "
                 "choose another estimator."
             )
         if not hasattr(chosen, needed):
             raise UserError(
-                f"method.module.predictor.{key}: {self.name} has no {needed}, which a {spec.task} target needs; "
+                f"the predictor's {key}: {self.name} has no {needed}, which a {spec.task} target needs; "
                 "choose another estimator (or turn its probabilities on)."
             )
 

@@ -166,7 +166,7 @@ def evaluate(
         more look at the validation rows than the other numbers take.
     """
     judge = Judge(task, final_predictor or predictor, seed)
-    if values.trained and final_predictor is None:
+    if values.trained and judge.predictor.name == predictor.name:
         own = [values.trained]
     else:
         own = judge.fit(task.x_train, task.y_train, values.weights.unsqueeze(0))

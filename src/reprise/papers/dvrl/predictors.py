@@ -76,37 +76,30 @@ class Adam:
             p.addcdiv_(m, v.sqrt().add_(self.epsilon), value=-size)
 
 
-def shares(target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """What ``residual`` needs of the rows, the same at every optimiser step.
+def shares(weights: Tensor) -> Tensor:
+    """Each row's part of its selection's mean loss, shape unchanged; ``weights [G, N]``.
 
-    Args:
-        target: one-hot classes or targets ``[N, C]``.
-        weights: ``[G, N]``.
-
-    Returns:
-        Each row's part of its selection's mean ``[G, N]`` (the mean is over the selected weight, so that a loss does
-        not depend on how many rows it averages), and the targets times that part ``[C, G, N]``.
+    The mean is over the selected weight, so that a loss does not depend on how many rows it averages.
     """
-    share = weights / weights.sum(1, keepdim=True).clamp_min(1.0)
-    return share, target.T.contiguous().unsqueeze(1) * share
+    return weights / weights.sum(1, keepdim=True).clamp_min(1.0)
 
 
-def residual(outputs: Tensor, share: Tensor, aim: Tensor, classify: bool) -> Tensor:
+def residual(outputs: Tensor, target: Tensor, share: Tensor, classify: bool) -> Tensor:
     """Derivative of each selection's weighted mean loss by its outputs.
 
-    Classes come first and rows last: a softmax over a short last axis is several times slower than along a first one.
+    Classes come first and rows last: a softmax over a short last axis is several times slower than over a first one.
 
     Args:
         outputs: ``[C, G, N]``.
-        share: ``[G, N]`` and
-        aim: ``[C, G, N]``, both from ``shares``.
+        target: one-hot classes or targets ``[C, N]``.
+        share: ``[G, N]``, from ``shares``.
         classify: cross entropy of a softmax, else half the squared error.
 
     Returns:
         ``[C, G, N]``.
     """
-    weighted = outputs.softmax(0).mul_(share) if classify else outputs * share
-    return weighted.sub_(aim)
+    target = target.unsqueeze(1)
+    return (outputs.softmax(0).sub_(target) if classify else outputs - target).mul_(share)
 
 
 class Unbound:
@@ -157,14 +150,14 @@ class Linear(Unbound):
         fitted = theta[0].clone()
         adam = Adam(self.learning_rate / row_size(x))
         adam.start([fitted])
-        inputs = torch.cat([x, x.new_ones(len(x), 1)], 1)
-        part = (inputs, *shares(target, weights))
+        inputs, target = torch.cat([x, x.new_ones(len(x), 1)], 1), target.T.contiguous()
+        xb, tb, share = inputs, target, shares(weights)
         for rows in batches(len(x), self.batch_size, steps, generator):
             if rows is not None:
-                part = (inputs[rows], *shares(target[rows], weights[:, rows]))
-            xb, share, aim = part
-            outputs = (fitted.flatten(0, 1) @ xb.T).view_as(aim)
-            gradient = (residual(outputs, share, aim, classify).flatten(0, 1) @ xb).view_as(fitted)
+                xb, tb, share = inputs[rows], target[:, rows], shares(weights[:, rows])
+            outputs = (fitted.flatten(0, 1) @ xb.T).view(*fitted.shape[:2], -1)
+            delta = residual(outputs, tb, share, classify)
+            gradient = (delta.flatten(0, 1) @ xb).view_as(fitted)
             gradient[..., :-1].add_(fitted[..., :-1], alpha=self.l2)
             adam.step([fitted], [gradient])
         return [fitted]
@@ -216,11 +209,11 @@ class MLP(Unbound):
         for rows in batches(len(x), self.batch_size, steps, generator):
             xb, tb, wb = (x, target, weights) if rows is None else (x[rows], target[rows], weights[:, rows])
             with torch.enable_grad():
-                outputs = self.outputs(theta, xb).permute(2, 1, 0)
+                outputs = self.outputs(theta, xb).transpose(0, 1)
                 decay = sum(p.square().sum() for p in theta[::2]) * (self.l2 / 2)
                 # the outputs' derivative is known in closed form, so autograd only has to carry it through the layers
-                delta = residual(outputs.detach(), *shares(tb, wb), classify)
-                gradients = torch.autograd.grad((outputs * delta).sum() + decay, theta)
+                delta = residual(outputs.detach().permute(2, 0, 1), tb.T, shares(wb), classify)
+                gradients = torch.autograd.grad((outputs * delta.permute(1, 2, 0).contiguous()).sum() + decay, theta)
             with torch.no_grad():
                 adam.step(theta, list(gradients))
         return [p.detach() for p in theta]

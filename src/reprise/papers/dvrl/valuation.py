@@ -67,7 +67,7 @@ class Valuator(pl.LightningModule):
 
     @property
     def condition(self) -> dict[str, str]:
-        """Beside the protocol, what must be equal for two runs to be compared."""
+        """Beside the protocol, what must be equal for two runs to be compared; the protocol has the last word."""
         return {"predictor": self.predictor.name}
 
     def health(self) -> dict[str, float]:

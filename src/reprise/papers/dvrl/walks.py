@@ -1,8 +1,8 @@
 """Permutations of the training rows, evaluated once and shared by the methods that rest on them.
 
 TMC-Shapley and Beta Shapley of one seed need the same scores along the same permutations. They are kept in small files
-beside the runs, in a folder named by a hash of everything that determines them: a run finds either exactly what it would
-have computed itself, or nothing.
+beside the runs, in a folder named by a hash of everything that determines them: a run finds either exactly what it
+would have computed itself, or nothing.
 """
 
 from __future__ import annotations
