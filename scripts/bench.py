@@ -111,7 +111,7 @@ def plain_fit(x: Tensor, target: Tensor, weights: Tensor, predictor: Linear) -> 
         for p, g, m, v in zip(theta, gradients, means, squares, strict=True):
             m.mul_(0.9).add_(g, alpha=0.1)
             v.mul_(0.999).addcmul_(g, g, value=0.001)
-            p.addcdiv_(m / (1 - 0.9**step), (v / (1 - 0.999**step)).sqrt() + 1e-8, value=-size)
+            p.addcdiv_(m, v.sqrt() + 1e-8, value=-size * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step))
     return theta
 
 
@@ -187,11 +187,10 @@ def outer_steps(rounds: int) -> None:
         if not found:
             data = building.datamodule(config, random_table(3000, 108))
             module = building.module(config, data)
-        runs[groups] = (config, data, module.state_dict(), module)
+        runs[groups] = (config, data, module)
     seconds: dict[int, list[float]] = {groups: [] for groups in runs}
     for _ in range(rounds):
-        for groups, (config, data, start, module) in runs.items():
-            module.load_state_dict(start)
+        for groups, (config, data, module) in runs.items():
             times: list[float] = []
             building.trainer(
                 config, module, [after_steps(lambda _, times=times: times.append(time.perf_counter()))]
