@@ -74,7 +74,7 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
     sites = {site(r) for r in records if r.table == curve.table}
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if not record.variant and site(record) in sites:
+        if not record.variant and curve.by in record.condition and site(record) in sites:
             found.setdefault((record.scale, record.dataset), []).append(record)
     return found
 

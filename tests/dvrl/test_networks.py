@@ -328,6 +328,13 @@ def test_tables_are_refused_in_a_sentence():
         network().bind(table)
 
 
+def test_a_network_that_cannot_be_built_is_refused_in_a_sentence():
+    with pytest.raises(UserError, match=r"predictor\.architecture\.width=0 cannot be used"):
+        network(functools.partial(WideResNet, depth=10, width=0))
+    with pytest.raises(UserError, match=r"predictor\.architecture\.depth=9 cannot be used"):
+        network(functools.partial(ResNet, depth=9))
+
+
 def test_nesterov_needs_momentum():
     with pytest.raises(UserError, match="nesterov=true needs"):
         network(momentum=0.0, nesterov=True)

@@ -1,8 +1,9 @@
 """Image networks that hold G independent copies of themselves side by side.
 
 A copy is a block of channels: activations are ``[N, G*C, H, W]`` and convolutions have G groups, so that copies never
-mix, and batch normalisation over G*C channels is exactly G separate ones. The first convolution reads the one image that
-all copies share. The first axis of every parameter and buffer is G times its size in a single network, copy by copy.
+mix, and batch normalisation over G*C channels is exactly G separate ones. The first convolution reads the one image
+that all copies share. The first axis of every parameter and buffer is G times its size in a single network, copy by
+copy.
 
 Every network takes ``copies`` = G, ``image`` = (C, H, W) and ``outputs``, maps ``[N, C, H, W]`` to ``[N, G, outputs]``,
 and has a ``name``.

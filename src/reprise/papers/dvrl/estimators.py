@@ -47,7 +47,7 @@ class Estimator:
     ) -> None:
         if batch_size is not None:
             raise UserError(
-                f"method.module.predictor.batch_size={batch_size} cannot be used: an estimator is fitted on all its rows "
+                f"method.module.predictor.batch_size={batch_size} cannot be used: an estimator is fitted on all rows "
                 "at once and cannot go on from an earlier fit; set method.module.predictor.batch_size=null and "
                 "method.module.predictor_init=reset, or choose a predictor that is trained in steps."
             )

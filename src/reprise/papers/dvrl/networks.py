@@ -1,4 +1,4 @@
-"""Image networks as predictors: G copies trained side by side on G weighted selections, with all their state in theta."""
+"""Image networks as predictors: G copies trained side by side on G weighted selections, all their state in theta."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -80,7 +81,14 @@ class Network:
         self.batch_size, self.momentum, self.nesterov = batch_size, momentum, nesterov
         self.milestones, self.augment, self.copies_at_once = milestones or [], augment, copies_at_once
         self._modules: dict[tuple[int, Mode], nn.Module] = {}
-        self.name: str = self._build(1, (1, 8, 8), 1).name
+        try:
+            self.name: str = self._build(1, (1, 8, 8), 1).name
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise UserError(
+                f"method.module.predictor.architecture.{problem['loc'][-1]}={problem['input']!r} cannot be used: "
+                f"{problem['msg'].lower()}."
+            ) from error
 
     def bind(self, spec: DataSpec) -> None:
         """See ``Predictor.bind``.
