@@ -76,7 +76,7 @@ def dvrl(rounds: int, threads: int, opendataval: str | None, budget: float) -> N
     torch.set_num_threads(threads)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     print(f"{threads} threads, {os.cpu_count()} cores, load average {load:.1f} before the start")
-    inner_fits(rounds)
+    inner_fits(5 * rounds)  # they take milliseconds
     outer_steps(rounds)
     time_to_discovery(threads, opendataval, budget)
 

@@ -38,7 +38,7 @@ def test_help_names_choices_and_examples_without_heavy_imports():
     assert code == 0
     assert imported == set()
     assert "python train.py method=dvrl dataset=adult seed=3" in text
-    assert "dataset: adult, breast_cancer, csv, digits" in text
+    assert "dataset: adult, blog, breast_cancer" in text
     for group in ("dataset", "hardware", "logger", "method", "predictor", "trainer"):
         assert f"\n{group}: {', '.join(harness.options(group))}" in text
 

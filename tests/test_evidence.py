@@ -11,8 +11,8 @@ from reprise.errors import UserError
 from reprise.evidence import collect, records_path, save_records
 from reprise.judging import judge_cell, judge_claim, pair, unknown_conditions
 from reprise.reported import load_reported
-from reprise.stats import CellVerdict, ClaimVerdict
 from reprise.results import results_tables
+from reprise.stats import CellVerdict, ClaimVerdict
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ import pytest
 import torch
 from dvrl_tasks import fit, silent, small_data, small_dvrl
 from pydantic import ValidationError
+from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from reprise.errors import UserError
 from reprise.papers.dvrl import policy
+from reprise.papers.dvrl.estimators import Estimator
 from reprise.papers.dvrl.predictors import MLP, Linear
 
 
@@ -353,6 +355,12 @@ def test_dead_units_show_in_the_health(data):
             p.zero_()
     assert module.health()["health/dead_units"] == 1
     assert module.health()["health/collapsed"] == 1
+
+
+def test_a_predictor_that_starts_afresh_cannot_continue(data):
+    trees = Estimator(classifier=DecisionTreeClassifier(max_depth=2))
+    with pytest.raises(UserError, match="DecisionTreeClassifier is fitted afresh each time: set"):
+        small_dvrl(data, predictor=trees, predictor_init="continue")
 
 
 def test_leave_one_out_needs_two_selections(data):

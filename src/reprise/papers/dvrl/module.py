@@ -115,6 +115,11 @@ class DVRL(Valuator):
                 "method.module.advantage_scale=running divides by the spread of a step's rewards: set "
                 "method.module.selections >= 2, or method.module.advantage_scale=none."
             )
+        if predictor_init == "continue" and not predictor.tensors:
+            raise UserError(
+                f"method.module.predictor_init=continue keeps training one predictor, and {predictor.name} is fitted "
+                "afresh each time: set method.module.predictor_init=reset."
+            )
         self.outer_steps, self.selections, self.outer_batch = outer_steps, selections, outer_batch
         self.learning_rate, self.schedule, self.weight_decay = learning_rate, schedule, weight_decay
         self.reward = reward_function(reward, spec)

@@ -200,7 +200,7 @@ def config_of(run_dir: Path) -> dict[str, Any]:
 
 
 def _check_own(node: Any, run_dir: Path) -> None:
-    """Refuse to build anything but the suite's own classes: a stranger's run folder must not choose what is executed."""
+    """Build the suite's own classes only: a stranger's run folder must not choose what is executed."""
     if isinstance(node, dict):
         target = str(node.get("_target_", "reprise."))
         if not target.startswith("reprise."):
