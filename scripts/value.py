@@ -83,7 +83,7 @@ def parsed(words: list[str]) -> tuple[dict[str, Any], list[str]]:
 def value(run_dir: Path, options: dict[str, Any], overrides: list[str]) -> None:
     """Value the rows and write them down."""
     from reprise.papers.dvrl import new_rows
-    from reprise.papers.dvrl.valuer import Valuer, config_of
+    from reprise.papers.dvrl.valuer import OWN_SOURCES, Valuer, check_own, config_of
 
     config, out = config_of(run_dir), Path(options["out"]).expanduser()
     valuer = Valuer.load(run_dir)
@@ -92,6 +92,8 @@ def value(run_dir: Path, options: dict[str, Any], overrides: list[str]) -> None:
     data_dir = options["paths.data_dir"] or os.environ.get("REPRISE_DATA") or config["paths"]["data_dir"]
     config = config | {"paths": {"data_dir": data_dir}}
     check_out(out, config["dataset"])
+    if not overrides:  # the only case in which the folder chooses the loader
+        check_own(config["dataset"], OWN_SOURCES, run_dir)
     split = rows(config, options["part"], valuer.spec, same=not overrides)
     found, logits = valuer.values(split.x.numpy(), split.y.numpy())
     labels = new_rows.labels(split.y.numpy(), valuer.spec)

@@ -239,6 +239,10 @@ def test_a_sweep_prints_the_table_of_its_results(train):
     assert seeds == {"Validation": "2", "Random": "2"}, "one row a method, its name perhaps wrapped"
 
 
+def test_a_sweep_without_jobs_is_one_sentence(train):
+    assert "no job of the sweep ran" in train("-m", "seed=range(0,0)").sentence()
+
+
 def test_a_sweep_over_a_method_that_is_not_there_stops_with_a_sentence(train):
     outcome = train("-m", "method=random,randm", *SMALL)
     assert outcome.code != 0

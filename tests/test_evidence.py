@@ -46,6 +46,15 @@ def test_only_finished_runs_of_the_paper_are_evidence_and_the_rest_is_named(tmp_
     assert "lacks a usable 'method'" in reasons
 
 
+def test_a_folder_that_holds_nothing_but_a_lock_is_passed_over(tmp_path):
+    folder = write(tmp_path, raw(seed=0))
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / ".lock").touch()
+    found = collect(tmp_path, "toy")
+    assert (found.records, found.damaged) == ([], [])
+
+
 def test_an_empty_output_folder_is_no_error(tmp_path):
     assert collect(tmp_path / "nowhere", "toy").records == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -205,6 +206,15 @@ def test_runs_that_cannot_value(value, digits_run, tmp_path, debug_run):
     assert "is damaged" in value(f"run={copy}").sentence()
     (copy / "status.json").write_text('{"state": "failed", "error": "x"}')
     assert "is not finished (it is failed)" in value(f"run={copy}").sentence()
+
+
+def test_a_strangers_folder_never_chooses_the_loader(value, digits_run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(digits_run, copy)
+    config = (copy / "config.yaml").read_text()
+    assert "reprise.data.digits.load" in config
+    (copy / "config.yaml").write_text(config.replace("reprise.data.digits.load", "reprise.records.os.getpid"))
+    assert "names reprise.records.os.getpid, which is not the suite's own" in value(f"run={copy}").sentence()
 
 
 def test_a_table_that_changed_since_the_run_is_new_rows_only_when_said_so(value, tmp_path):

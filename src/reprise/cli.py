@@ -45,6 +45,8 @@ def command_line(main: Callable[[], Any]) -> Callable[[], None]:
             main()
             if not ledger.active() and _failures:
                 raise _failures[0]
+            if ledger.active() and not ledger.entries():
+                raise UserError("no job of the sweep ran: give each of its keys a value; seed=range(0,0) has none.")
         except KeyboardInterrupt:
             code = _complain("interrupted; the same command goes on where it stopped.", 130)
         except BrokenPipeError:  # the reader, `head` for example, has seen enough

@@ -183,6 +183,8 @@ def _recorded(path: Path, found: Collection) -> Iterable[Record]:
 def _on_disk(output_dir: Path, paper: str, found: Collection) -> Iterable[Record]:
     """Finished runs of the paper below ``<output_dir>/runs/<method>/<dataset>/``; the others are noted in ``found``."""
     for folder in sorted(p for p in (output_dir / "runs").glob("*/*/s*-*") if p.is_dir()):
+        if all(file.name == ".lock" for file in folder.iterdir()):  # its command was refused, so nothing was run
+            continue
         name = str(folder.relative_to(output_dir))
         try:
             status = _read(folder / "status.json")

@@ -55,14 +55,19 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def entries() -> list[dict[str, Any]]:
+    """How the jobs of this sweep have ended so far."""
+    return read(Path(os.environ[VARIABLE]))
+
+
 def summarise() -> list[dict[str, Any]]:
     """Print how the sweep's jobs ended and the table of its results; return the failed ones (none outside a sweep)."""
     if not active():
         return []
-    entries = read(Path(os.environ[VARIABLE]))
-    failed = [entry for entry in entries if entry["state"] == "failed"]
-    if entries:
+    ended = entries()
+    failed = [entry for entry in ended if entry["state"] == "failed"]
+    if ended:
         from reprise.summary import print_sweep
 
-        print_sweep(entries)
+        print_sweep(ended)
     return failed

@@ -82,7 +82,6 @@ def test_a_user_s_half_makes_it_the_user_s() -> None:
         (source(classes=("0", "2")), None, "classes differ (0, 1 and 0, 2)"),
         (source(kind="table"), None, "kinds differ (image and table)"),
         (source(task="regression", classes=()), None, "tasks differ"),
-        (source(side=2), None, "shapes differ ((1, 4, 4) and (1, 2, 2))"),
         (source(shape=(4, 2, 2)), 8, "shapes differ"),
     ],
 )
@@ -90,6 +89,11 @@ def test_pairs_that_do_not_fit(other: Source, size: int | None, part: str) -> No
     with pytest.raises(UserError) as error:
         pair(source(), other, size)
     sentence(error, "dataset=pair", part, "dataset.target")
+
+
+def test_images_of_two_sizes_need_one() -> None:
+    with pytest.raises(UserError, match=r"\(4, 4\) pixels and .* of \(2, 2\): set dataset\.size"):
+        pair(source(), source(side=2))
 
 
 def test_tables(tmp_path: Path) -> None:

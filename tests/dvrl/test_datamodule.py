@@ -388,3 +388,8 @@ def test_validation_rows_can_come_from_the_training_file():
     assert len(task.y_test) == 40, "the whole test file is left"
     with pytest.raises(UserError, match="validation_size=60 is more than the 59 rows"):
         ValuationData(source, seed=0, validation_from="train", validation_size=60)
+
+
+def test_one_test_row_is_enough_where_validation_rows_are_given():
+    task = of(source_of(numbered(60), test=numbered(1, start=1000), validation=numbered(20, start=2000)))
+    assert (len(task.y_test), len(task.y_valid)) == (1, 20)

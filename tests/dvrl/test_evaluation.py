@@ -268,3 +268,14 @@ def test_a_predictor_that_the_method_trained_is_judged_itself():
     (theta,) = fit_many(predictor, task.x_valid, one_hot(task.y_valid, 3), torch.ones(1, len(task.y_valid)), 9, 0)
     own = evaluate(task, Values(ranking, weights, theta), predictor, seed=0).metrics["weighted/test_accuracy"]
     assert own == score_on_test(predictor.outputs(theta, task.x_test), task.y_test, 1.0).item()
+
+
+def test_a_trained_predictor_of_other_sizes_than_the_judge_s_is_not_judged_itself():
+    task = small_data(rows=200, train=60, noise=0.3).task
+    ranking, weights = some_values(task)
+    judge, other = (MLP(steps=3, final_steps=5, learning_rate=0.01, l2=0.0, hidden=[h]) for h in (4, 9))
+    other.name = judge.name  # a network's name does not tell its channels
+    theta = other.initial(task.x_train.shape[1], 3, 1, generator())
+    found = evaluate(task, Values(ranking, weights, theta), other, 0, final_predictor=judge, removal_curves=False)
+    plain = evaluate(task, Values(ranking, weights), other, 0, final_predictor=judge, removal_curves=False)
+    assert found.metrics == plain.metrics

@@ -65,6 +65,12 @@ def test_auc_counts_ties_half(margins):
     assert scores.auc(outputs, torch.tensor(y)).tolist() == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_auc_of_one_class_is_a_sentence(label):
+    with pytest.raises(UserError, match=r"both classes among the 3 validation rows: raise .*validation_size"):
+        scores.auc(torch.zeros(3, 2, 2), torch.full((3,), label))
+
+
 def test_rmse_in_standardised_and_in_own_units():
     outputs = torch.tensor([[[1.0], [0.0]], [[3.0], [1.0]]])
     y = torch.tensor([0.0, 1.0])

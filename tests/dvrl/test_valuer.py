@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+from pathlib import Path
 
 import harness
 import numpy as np
 import pytest
 import torch
+import yaml
 from dvrl_tasks import fit, small_data, small_dvrl, source_of, table
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
@@ -19,7 +22,7 @@ from reprise.errors import UserError
 from reprise.papers.dvrl.datamodule import ValuationData
 from reprise.papers.dvrl.estimators import Estimator
 from reprise.papers.dvrl.predictors import MLP, Linear
-from reprise.papers.dvrl.valuer import FILE, Valuer, View
+from reprise.papers.dvrl.valuer import FILE, OWN_PREDICTORS, OWN_SOURCES, Valuer, View, check_own
 
 LINEAR = {
     "_target_": "reprise.papers.dvrl.predictors.Linear",
@@ -219,6 +222,29 @@ def test_a_strangers_folder_never_chooses_what_is_executed(tmp_path):
     with pytest.raises(UserError, match=r"pathlib\.Path\.touch, which is not the suite's own"):
         Valuer.load(folder)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("reprise.papers.dvrl.networks.Network", True),
+        ("reprise.records.os.system", False),
+        ("reprise.papers.dvrl.predictors.torch.load", False),
+        ("reprise.papers.dvrl.predictors.MLP.fit", False),
+        ("reprise.records.write_text", False),
+    ],
+)
+def test_only_classes_of_predictors_count_as_own_wherever_they_stand(tmp_path, name, own):
+    for node in ({"_target_": name}, {"hidden": [{"deep": {"_target_": name}}]}):
+        with contextlib.nullcontext() if own else pytest.raises(UserError, match="not the suite's own"):
+            check_own(node, OWN_PREDICTORS, tmp_path)
+
+
+def test_every_data_set_of_the_suite_may_be_named_by_a_run(tmp_path):
+    for path in sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml")):
+        check_own(yaml.safe_load(path.read_text()), OWN_SOURCES, tmp_path)
+    with pytest.raises(UserError, match="not the suite's own"):
+        check_own({"_target_": "reprise.data.store.shutil.rmtree"}, OWN_SOURCES, tmp_path)
 
 
 def test_folders_that_hold_no_valuer(tmp_path):

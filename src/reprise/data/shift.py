@@ -72,6 +72,9 @@ def _check(name: str, a: DataSpec, b: DataSpec, size: int | None) -> None:
     if a.features != b.features:
         raise refuse("columns", f"{len(a.features)} of them", f"{len(b.features)} of them or others")
     if a.shape[:1] != b.shape[:1] or (size is None and a.shape != b.shape):
+        if a.shape[:1] == b.shape[:1]:
+            sizes = f"{a.name} has images of {a.shape[1:]} pixels and {b.name} of {b.shape[1:]}"
+            raise UserError(f"dataset={name} needs one size, {sizes}: set dataset.size, for example dataset.size=16.")
         raise refuse("shapes", a.shape, b.shape)
 
 

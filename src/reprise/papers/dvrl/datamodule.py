@@ -125,7 +125,7 @@ class ValuationData(pl.LightningDataModule):
         """Say what the values of a user's own rows rest on; here, once the input is known to be good."""
         if self.source.spec.origin == "user" and self.source.validation is None and not self.noise_rate:
             log.warning(
-                "The validation rows are drawn from your file and taken to be right; values that follow from their "
+                "The validation rows are drawn from your data and taken to be right; values that follow from their "
                 "score are only as good as they are. Rows you know to be clean: dataset.validation_path=..."
             )
 
@@ -189,9 +189,8 @@ class ValuationData(pl.LightningDataModule):
             test = test or (max(1, rest - (train or PAPER_TRAIN)) if paper_sized else max(1, len(clean) // 5))
             left = rest - test
         train = train or (left if mine else min(PAPER_TRAIN, left))
-        self._check(
-            validation_size=(drawn, len(clean) - 1), test_size=(test, len(clean) - drawn), train_size=(train, left)
-        )
+        asked = {"validation_size": (drawn, len(clean) - 1)} if drawn else {}
+        self._check(**asked, test_size=(test, len(clean) - drawn), train_size=(train, left))
         mixed = pool if n_test else pool[drawn + test :]
         valid_rows = n_train + n_test + np.arange(n_given) if n_given else held
         # a user reads data_values.csv beside the file, so the rows keep the file's order
@@ -234,7 +233,10 @@ class ValuationData(pl.LightningDataModule):
         x, y = self._pool()
         regression = self.source.spec.task == "regression"
         if not regression and len(np.unique(y[train])) < 2:
-            raise UserError(f"the {len(train)} training rows of dataset={self.source.spec.name} hold a single class.")
+            raise UserError(
+                f"the {len(train)} training rows of dataset={self.source.spec.name} hold a single class: use more "
+                "data, or raise method.datamodule.train_size."
+            )
         x_given, y_given, corrupted = self._damaged(x[train], y[train], rng)
         # a stream of its own: how many rows are kept aside must not change what happens to the others
         x_unseen, y_unseen, corrupted_unseen = self._damaged(

@@ -138,6 +138,15 @@ class Judge:
         return {f"reference/{name}": self.test(fitted)[0] for name, fitted in models.items()}
 
 
+def _is_network_of(predictor: Predictor, theta: Parameters, task: ValuationTask) -> bool:
+    """Whether these parameters (G = 1) are of the predictor's own kind and sizes, which its name does not tell."""
+    if not predictor.tensors:
+        return False
+    generator = torch.Generator(task.x_train.device)
+    start = predictor.initial(task.x_train.shape[1], task.num_classes or 1, 1, generator)
+    return [p.shape for p in start] == [p.shape for p in theta]
+
+
 @torch.no_grad()
 def evaluate(
     task: ValuationTask,
@@ -166,7 +175,7 @@ def evaluate(
         more look at the validation rows than the other numbers take.
     """
     judge = Judge(task, final_predictor or predictor, seed)
-    if values.trained and judge.predictor.name == predictor.name:
+    if values.trained and _is_network_of(judge.predictor, values.trained, task):
         own = [values.trained]
     else:
         own = judge.fit(task.x_train, task.y_train, values.weights.unsqueeze(0))

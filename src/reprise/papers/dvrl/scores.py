@@ -25,7 +25,16 @@ def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def auc(outputs: Tensor, y: Tensor) -> Tensor:
-    """Area under the ROC curve of class 1 against class 0, ties counted half; shapes as above, C = 2."""
+    """Area under the ROC curve of class 1 against class 0, ties counted half; shapes as above, C = 2.
+
+    Raises:
+        UserError: all rows are of one class.
+    """
+    if not 0 < int(y.sum()) < len(y):
+        raise UserError(
+            f"method.module.reward=auc needs both classes among the {len(y)} validation rows: raise "
+            "method.datamodule.validation_size, or use neg_log_loss or accuracy."
+        )
     margin = outputs[..., 1] - outputs[..., 0]
     gap = margin[y == 1].unsqueeze(1) - margin[y == 0].unsqueeze(0)
     return ((gap > 0).float() + 0.5 * (gap == 0).float()).mean((0, 1))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from reprise.records import RunFolder
 FILE = "valuer.safetensors"
 KEY = "valuer"  # of the file's metadata
 AT_ONCE = 8192  # rows
+# what a run folder may name: classes of predictors, and loaders of data sets
+OWN_PREDICTORS = re.compile(r"reprise\.papers\.dvrl\.(predictors|networks|architectures)\.[A-Z]\w*", re.ASCII)
+OWN_SOURCES = re.compile(r"reprise\.data\.\w+\.load\w*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Valuer:
         config = config_of(run_dir)
         if not (run_dir / FILE).is_file():
             raise UserError(f"{run_dir} holds no {FILE}: {_why_absent(config)}.")
-        _check_own(config["method"]["module"].get("predictor"), run_dir)
+        check_own(config["method"]["module"].get("predictor"), OWN_PREDICTORS, run_dir)
         try:
             predictor = building.instantiate(config["method"]["module"]["predictor"], "method.module.predictor")
             with safe_open(run_dir / FILE, "pt") as file:
@@ -199,14 +203,21 @@ def config_of(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir / 'config.yaml'} is damaged: repeat the run with force=true.") from error
 
 
-def _check_own(node: Any, run_dir: Path) -> None:
-    """Build the suite's own classes only: a stranger's run folder must not choose what is executed."""
-    if isinstance(node, dict):
-        target = str(node.get("_target_", "reprise."))
-        if not target.startswith("reprise."):
-            raise UserError(f"{run_dir}/config.yaml names the predictor {target}, which is not the suite's own.")
-        for inner in node.values():
-            _check_own(inner, run_dir)
+def check_own(node: Any, own: re.Pattern[str], run_dir: Path) -> None:
+    """Refuse to build anything but the suite's own: a stranger's run folder must not choose what is executed.
+
+    Args:
+        node: a part of the run's config.
+        own: matches the whole ``_target_``; a mere prefix would let ``reprise.records.os.system`` through.
+        run_dir: for the sentence.
+
+    Raises:
+        UserError: any other target, at any depth.
+    """
+    if isinstance(node, dict) and "_target_" in node and not own.fullmatch(target := str(node["_target_"])):
+        raise UserError(f"{run_dir}/config.yaml names {target}, which is not the suite's own: repeat the run yourself.")
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        check_own(inner, own, run_dir)
 
 
 def _why_absent(config: dict[str, Any]) -> str:
