@@ -53,9 +53,8 @@ def evidence_tables(reported: Reported, records: Sequence[Record]) -> list[Table
     notes = ("Left and right are means over the paired seeds, with 95 % intervals.",)
     tables = []
     for scale, results in _judged(reported, records).items():
-        keys = varying([site.condition for result in results for site in result.sites])
         details = tuple(
-            _detail(reported, result.claim, site, part, keys)
+            _detail(reported, result.claim, site, part, varying([other.condition for other in result.sites]))
             for result in results
             for site in result.sites
             for part in site.parts
