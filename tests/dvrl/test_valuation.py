@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from reprise.data.base import Split
 from reprise.papers.dvrl.baselines import RandomValues
 from reprise.papers.dvrl.datamodule import ValuationData
 from reprise.papers.dvrl.predictors import Linear
@@ -77,6 +78,16 @@ def test_value_table_of_a_users_numbers_has_their_unit_and_leaves_the_truth_empt
     np.testing.assert_allclose(found["given_label"], whole.y[data.task.rows], rtol=1e-4)
     assert found["true_label"].isna().all()
     assert found["corrupted"].isna().all()
+
+
+def test_rows_with_names_keep_them_in_the_value_table():
+    whole = table(60)
+    named = Split(whole.x, whole.y, tuple(f"{row}.png" for row in range(60)))
+    data = ValuationData(source_of(named), seed=0, train_size=20, validation_size=10, noise_rate=0.2)
+    module = Known(data.spec, 0, linear())
+    module.prepare(data.task)
+    found = module.value_table()
+    assert found["name"].tolist() == [f"{row}.png" for row in found["row"]]
 
 
 def test_a_run_leaves_its_values_curves_figures_and_estimator(tmp_path):

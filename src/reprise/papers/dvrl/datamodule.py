@@ -59,6 +59,7 @@ class ValuationTask:
     y_unseen: Tensor = field(default_factory=lambda: torch.empty(0))
     corrupted_unseen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     scaler: Scaler | None = None
+    names: tuple[str, ...] = ()  # of the training rows, for people; none where the source has none
 
     def to(self, device: torch.device) -> ValuationTask:
         """The same task on another device."""
@@ -270,4 +271,5 @@ class ValuationData(pl.LightningDataModule):
             y_unseen=as_target(y_unseen),
             corrupted_unseen=torch.as_tensor(corrupted_unseen),
             scaler=scaler,
+            names=tuple(self.source.train.names[row] for row in train) if self.source.train.names else (),
         )

@@ -140,7 +140,8 @@ class Valuator(pl.LightningModule):
         return paths
 
     def value_table(self) -> pd.DataFrame:
-        """One line per training row: its number in the source, value, logit, given and true target, damaged or not.
+        """One line per training row: its number in the source, its name if it has one (an image's file), value, logit,
+        given and true target, damaged or not.
 
         What is not known is left empty: a user's labels have no known truth.
         """
@@ -154,6 +155,7 @@ class Valuator(pl.LightningModule):
         return pd.DataFrame(
             {
                 "row": task.rows.cpu().numpy(),
+                **({"name": list(task.names)} if task.names else {}),
                 "value": weights,
                 "logit": ranking,
                 "given_label": label(task.y_train),
