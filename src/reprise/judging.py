@@ -166,9 +166,17 @@ def judge_claim(claim: Claim, records: Collection[Record], scale: str) -> ClaimR
         return ClaimResult(claim, scale, ClaimVerdict.NOT_RUN, "no paired runs", tuple(sites))
     if len(counted) == 1:
         return ClaimResult(claim, scale, verdict, _why(counted[0]), tuple(sites))
-    names = {v: list(dict.fromkeys(site.dataset for site in counted if site.verdict is v)) for v in ClaimVerdict}
+    names = {v: list(dict.fromkeys(_place(claim, s, counted) for s in counted if s.verdict is v)) for v in ClaimVerdict}
     told = "; ".join(f"{v.value.lower()} on {', '.join(data)}" for v, data in names.items() if data)
     return ClaimResult(claim, scale, verdict, told, tuple(sites))
+
+
+def _place(claim: Claim, site: SiteResult, sites: Collection[SiteResult]) -> str:
+    """The site's data set; where its verdicts differ, also the conditions of which the claim allows several."""
+    if len({other.verdict for other in sites if other.dataset == site.dataset}) == 1:
+        return site.dataset
+    told = [f"{key} {site.condition[key]}" for key, wanted in claim.where.items() if isinstance(wanted, list | tuple)]
+    return f"{site.dataset} with {', '.join(told)}" if told else site.dataset
 
 
 def _why(site: SiteResult) -> str:
