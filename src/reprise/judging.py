@@ -163,7 +163,7 @@ def judge_claim(claim: Claim, records: Collection[Record], scale: str) -> ClaimR
     counted = [site for site in sites if site.counted]
     verdict = combine([site.verdict for site in counted])
     if not counted:
-        return ClaimResult(claim, scale, ClaimVerdict.NOT_RUN, "no paired runs", tuple(sites))
+        return ClaimResult(claim, scale, ClaimVerdict.NOT_RUN, claim.reason or "no paired runs", tuple(sites))
     if len(counted) == 1:
         return ClaimResult(claim, scale, verdict, _why(counted[0]), tuple(sites))
     names = {v: list(dict.fromkeys(_place(claim, s, counted) for s in counted if s.verdict is v)) for v in ClaimVerdict}

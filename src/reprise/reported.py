@@ -92,7 +92,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper in our words. Without ``parts`` it cannot be judged yet; ``reason`` says what is missing."""
+    """A claim of the paper in our words. ``reason`` says what is missing while it has no ``parts``, or no runs."""
 
     id: str
     sentence: str
@@ -311,8 +311,8 @@ def _claim(raw: Any, display: Display) -> Claim:
     for scale in scales:
         _choice(scale, SCALES, place, "scale")
     claim: Claim = _build(Claim, given, place)
-    if bool(claim.parts) == bool(claim.reason):
-        raise ValueError(f"{place} needs either parts or the reason why it cannot be judged yet")
+    if not claim.parts and not claim.reason:
+        raise ValueError(f"{place} needs parts, or the reason why it cannot be judged yet")
     if claim.parts and not claim.datasets:
         raise ValueError(f"{place} names no data sets")
     return claim
