@@ -280,3 +280,12 @@ def test_what_was_written_is_read_back(tmp_path: Path, rows: list[Any], separato
             assert sum(found[feature][k] for feature in block) == 1
     expected = torch.tensor([float("nan") if row[1] is None else row[1] for row in rows])
     assert torch.allclose(torch.tensor(found["number"]), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("option", ["test_path", "validation_path"])
+def test_the_training_rows_are_no_test_rows(tmp_path, option):
+    path, copy = tmp_path / "my.csv", tmp_path / "copy.csv"
+    for file in (path, copy):
+        file.write_text("a,y\n1,p\n2,q\n3,p\n")
+    with pytest.raises(UserError, match=rf"dataset\.{option} holds the same rows as dataset\.path"):
+        load(name="csv", store=None, path=str(path), target="y", **{option: str(copy)})

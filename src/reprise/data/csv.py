@@ -47,6 +47,11 @@ def load(
     """
     file = user_file(_given(path, "dataset.path"))
     found = check_unchanged(sha256_of(file, test_path, validation_path), checksum, file)  # refuses what is no file
+    for option, other in (("dataset.test_path", test_path), ("dataset.validation_path", validation_path)):
+        if other and sha256_of(other) == sha256_of(file):
+            raise UserError(
+                f"{option} holds the same rows as dataset.path ({file}): give rows that are not trained on."
+            )
     table = read_table(file, separator)
     layout = _layout(table, _given(target, "dataset.target"), task, [drop] if isinstance(drop, str) else list(drop))
     features = feature_names(layout.columns)
