@@ -29,16 +29,16 @@ DASHES = (DASHED, DOTTED, (0, (5, 1.5, 1, 1.5)), (0, (9, 2)))
 
 
 def canvas(
-    rows: int, columns: int, height: float, ratios: Sequence[float] | None = None, **share: Any
+    rows: int, columns: int, height: float, ratios: Sequence[float] | None = None, width: float = WIDTH, **share: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure outside pyplot's global state, ``height`` inches high, and its axes ``[rows, columns]``.
+    """A figure outside pyplot's global state, ``height`` by ``width`` inches, and its axes ``[rows, columns]``.
 
     ``ratios`` are the relative heights of the rows of axes. A figure outside pyplot does not leak from job to job.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios, **share)
     for ax in axes.ravel():

@@ -25,7 +25,6 @@ from reprise.papers.dvrl.predictors import MLP, Linear, one_hot
 from reprise.papers.dvrl.reweighting import (
     LearningToReweight,
     drawn_rows,
-    example_weights,
     gains,
     normalised,
     row_losses,
@@ -129,7 +128,7 @@ def test_gains_are_the_double_backward_through_the_virtual_step(kind, classes):
     torch.testing.assert_close(valid_loss, loss.detach())
     assert u.abs().min() > 1e-6
     kept = (-slope).clamp_min(0)
-    torch.testing.assert_close(example_weights(predictor, parameters, batch, validation), kept / kept.sum())
+    torch.testing.assert_close(normalised(u), kept / kept.sum())
 
 
 @pytest.mark.parametrize(("kind", "classes"), KINDS)
@@ -230,7 +229,7 @@ def test_the_real_steps_are_adams_with_the_weights_of_each_moment():
     adam = torch.optim.Adam(theta, lr=size)
     received = torch.zeros(30)
     for step in range(3):
-        w = example_weights(f, theta, batch, valid)
+        w = normalised(gains(f, theta, batch, valid)[0])
         adam.param_groups[0]["lr"] = size * (1 + math.cos(math.pi * step / 4)) / 2
         adam.zero_grad()
         ((w * row_losses(f, theta, batch)).sum() + 0.05 * theta[0][..., :-1].square().sum()).backward()

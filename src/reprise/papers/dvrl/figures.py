@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from reprise.canvas import BLUE, GREY, ORANGE, canvas, label, save
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from reprise.papers.dvrl.evaluation import Evaluation
-
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9731a", "#8a8a8a"
 
 
 def draw(
@@ -29,42 +28,22 @@ def draw(
         corrupted: ``[N]`` damaged or not, ``None`` where the truth is unknown.
         classify: accuracy or error on the axis.
     """
-    drawn = [_save(_values(values, corrupted), run_dir / "values.png")]
+    drawn = [save(_values(values, corrupted), run_dir / "values.png")]
     if evaluation.removal is not None:
-        drawn.append(_save(_removal(evaluation, classify), run_dir / "removal.png"))
+        drawn.append(save(_removal(evaluation, classify), run_dir / "removal.png"))
     if evaluation.discovery is not None:
-        drawn.append(_save(_discovery(evaluation), run_dir / "discovery.png"))
+        drawn.append(save(_discovery(evaluation), run_dir / "discovery.png"))
     history = run_dir / "metrics.csv"
     if history.exists():
         figure = _diagnostics(pd.read_csv(history))
-        drawn += [_save(figure, run_dir / "diagnostics.png")] if figure else []
+        drawn += [save(figure, run_dir / "diagnostics.png")] if figure else []
     return drawn
 
 
 def _figure(columns: int = 1, rows: int = 1) -> tuple[Figure, np.ndarray]:
-    """A figure outside pyplot's global state, which would leak from job to job of a sweep."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2 * columns, 3.6 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = np.array(figure.subplots(rows, columns, squeeze=False)).ravel()
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.grid(color="#e6e6e6", linewidth=0.8)
-        ax.set_axisbelow(True)
-    return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=130)
-    return path
-
-
-def _label(ax: Axes, title: str, x: str, y: str) -> None:
-    ax.set_title(title, loc="left", fontsize=11)
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
+    """A sheet of panels that are large enough alone, and its axes ``[rows * columns]``."""
+    figure, axes = canvas(rows, columns, height=3.6 * rows, width=5.2 * columns)
+    return figure, axes.ravel()
 
 
 def _removal(evaluation: Evaluation, classify: bool) -> Figure:
@@ -77,7 +56,7 @@ def _removal(evaluation: Evaluation, classify: bool) -> Figure:
     ax.axhline(evaluation.metrics["reference/all"], color=GREY, linestyle=":", label="all rows")
     if "reference/clean_only" in evaluation.metrics:
         ax.axhline(evaluation.metrics["reference/clean_only"], color=GREY, linestyle="--", label="clean rows only")
-    _label(ax, "Removing training rows", "rows removed (%)", "test accuracy" if classify else "test RMSE")
+    label(ax, "Removing training rows", "rows removed (%)", "test accuracy" if classify else "test RMSE")
     ax.legend(frameon=False, fontsize=8)
     return figure
 
@@ -89,7 +68,7 @@ def _discovery(evaluation: Evaluation) -> Figure:
     ax.plot(inspected, found, color=BLUE, label=f"this run (AUROC {evaluation.metrics['discovery/auroc']:.3f})")
     ax.plot([0, damaged, 100], [0, 100, 100], color=GREY, linestyle="--", label="best possible")
     ax.plot([0, 100], [0, 100], color=GREY, linestyle=":", label="chance")
-    _label(ax, "Discovering damaged labels", "rows inspected, lowest value first (%)", "damaged rows found (%)")
+    label(ax, "Discovering damaged labels", "rows inspected, lowest value first (%)", "damaged rows found (%)")
     ax.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
@@ -108,7 +87,7 @@ def _values(values: np.ndarray, corrupted: np.ndarray | None) -> Figure:
         groups = [values[corrupted == 0], values[corrupted == 1]]
         ax.hist(groups, bins, stacked=True, color=[BLUE, ORANGE], label=["clean", "damaged"])
         ax.legend(frameon=False, fontsize=8)
-    _label(ax, "Data values", "value", "training rows")
+    label(ax, "Data values", "value", "training rows")
     return figure
 
 
@@ -122,7 +101,7 @@ def _diagnostics(history: pd.DataFrame) -> Figure | None:
         smooth = history[name].rolling(max(1, len(history) // 50), min_periods=1).mean()
         ax.plot(history["step"], history[name], color=BLUE, alpha=0.25, linewidth=0.8)
         ax.plot(history["step"], smooth, color=BLUE)
-        _label(ax, name, "step", "")
+        label(ax, name, "step", "")
     for ax in axes[len(names) :]:
         ax.set_visible(False)
     return figure

@@ -78,11 +78,6 @@ def normalised(u: Tensor) -> Tensor:
     return kept / torch.where(total > 0, total, 1)
 
 
-def example_weights(predictor: Predictor, parameters: Parameters, batch: Batch, validation: Batch) -> Tensor:
-    """The weights w ``[B]`` of the batch; arguments as for ``gains``."""
-    return normalised(gains(predictor, parameters, batch, validation)[0])
-
-
 def penalty(predictor: Linear | MLP, parameters: Parameters) -> Tensor:
     """l2/2 |coefficients|^2, the intercepts left out."""
     # intercepts are the last column of a linear predictor, and every other tensor of a perceptron
