@@ -29,6 +29,7 @@ class DataSpec:
         source: where the data comes from (title or address).
         checksum: sha256 over the content that was read.
         rows: number of training rows that a method gets; a datamodule sets it.
+        num_tasks: tasks of a stream made from the data; a datamodule sets it, and ``classes`` are then those of a task.
         target_mean, target_scale: of a numeric target that a datamodule standardised; 0 and 1 where it did not.
     """
 
@@ -44,6 +45,7 @@ class DataSpec:
     source: str = ""
     checksum: str = ""
     rows: int = 0
+    num_tasks: int = 1
     target_mean: float = 0.0
     target_scale: float = 1.0
 

@@ -1,0 +1,1 @@
+"""Supermasks in Superposition (Wortsman et al., NeurIPS 2020)."""
