@@ -1,13 +1,14 @@
 """Networks as functions of their weights, with a task axis T in front of everything.
 
-A network holds no parameters. It says which weight tensors it needs (`shapes`) and computes the outputs of T networks at
-once from weights ``[T, *shape]``, so that the same code trains many masks side by side, evaluates one, and
+A network holds no parameters. It says which weight tensors it needs (`shapes`) and computes the outputs of T networks
+at once from weights ``[T, *shape]``, so that the same code trains many masks side by side, evaluates one, and
 differentiates by the mean of thousands. There are no biases (section 3.1), so a weight tensor is all a layer has.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -130,7 +131,7 @@ class FullyConnected(Network):
 
     def _shapes(self) -> list[Shape]:
         widths = (math.prod(self.inputs), *self.hidden, self.outputs)
-        return [(out, width) for width, out in zip(widths, widths[1:], strict=False)]
+        return [(out, width) for width, out in itertools.pairwise(widths)]
 
     def __call__(self, weights: Sequence[Tensor], x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Logits ``[T, B, s]``; inputs may have any shape and are flattened."""

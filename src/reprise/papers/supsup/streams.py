@@ -106,7 +106,7 @@ class TaskStream:
 def crop_and_mirror(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
     """Each image of ``[..., C, H, W]`` padded with zeros, cropped at random, and mirrored with probability one half."""
     flat = x.flatten(0, -4)
-    n, c, height, width = flat.shape
+    n, _, height, width = flat.shape
     padded = torch.nn.functional.pad(flat, (pad, pad, pad, pad))
     draw = torch.randint(0, 2 * pad + 1, (2, n), generator=generator, device=generator.device).to(x.device)
     mirror = (torch.rand(n, generator=generator, device=generator.device) < 0.5).to(x.device)
