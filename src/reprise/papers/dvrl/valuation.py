@@ -16,6 +16,7 @@ from reprise.papers.dvrl import figures
 from reprise.papers.dvrl.datamodule import ValuationTask
 from reprise.papers.dvrl.evaluation import Evaluation, Values, evaluate, fit_many, outputs_of
 from reprise.papers.dvrl.predictors import Parameters, Predictor, one_hot, predictions
+from reprise.randomness import generator
 from reprise.records import write_text
 
 Task = Literal["classification", "regression"]
@@ -76,8 +77,7 @@ class Valuator(pl.LightningModule):
 
     def generator(self, *purpose: int) -> torch.Generator:
         """Randomness that depends on the seed and the purpose alone, not on what was drawn before."""
-        state = np.random.SeedSequence((self.seed, *purpose)).generate_state(1, np.uint64)[0]
-        return torch.Generator(self.device).manual_seed(int(state >> np.uint64(1)))
+        return generator(self.seed, *purpose, device=self.device)
 
     def on_fit_start(self) -> None:
         """Put the data on the device."""
