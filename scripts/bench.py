@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: ``python scripts/bench.py startup`` or ``dvrl``.
+"""Speed, as ratios measured in one run: ``python scripts/bench.py startup``, ``dvrl`` or ``supsup``.
 
 Absolute times depend on the machine and its load; a ratio to a plain implementation, taken in turns, hardly does.
 """
@@ -295,9 +295,9 @@ def show_discovery(name: str, history: list[list[float]]) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["startup", "dvrl"])
+    parser.add_argument("what", choices=["startup", "dvrl", "supsup"])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each contestant (default 7)")
-    parser.add_argument("--threads", type=int, default=2, help="dvrl: torch threads (default 2)")
+    parser.add_argument("--threads", type=int, default=2, help="dvrl, supsup: torch threads (default 2)")
     parser.add_argument("--opendataval", metavar="PYTHON", help="dvrl: a Python that has opendataval installed")
     parser.add_argument(
         "--budget", type=float, default=60, help="dvrl: most seconds for an OpenDataVal run (default 60)"
@@ -305,6 +305,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "startup":
         startup(options.rounds)
+    elif options.what == "supsup":
+        from bench_supsup import supsup
+
+        supsup(options.rounds, options.threads)
     else:
         dvrl(options.rounds, options.threads, options.opendataval, options.budget)
 

@@ -91,7 +91,8 @@ class ContinualLearner(pl.LightningModule):
         self.automatic_optimization = False
         if outputs < spec.num_classes:
             raise UserError(
-                f"method.module.outputs={outputs} are fewer than the {spec.num_classes} classes of a task: give as many."
+                f"method.module.outputs={outputs} are fewer than the {spec.num_classes} classes of a task: give at "
+                "least as many."
             )
         self.spec, self.seed = spec, seed
         self.network = network.bind(spec.shape, outputs)
@@ -194,15 +195,16 @@ class ContinualLearner(pl.LightningModule):
         first = min(start + round_of_epoch * ROUND, self.steps)
         last = min(first + ROUND, start + self.chunk, self.steps)
         if self.block is None:
-            self._open(tasks)
+            self.open_block(tasks)
         if first < last:
-            loss, accuracy = self._train(tasks, first, last)
+            loss, accuracy = self.train_steps(tasks, first, last)
             done = float(self.learned) + len(tasks) * last / self.steps
             self.log_dict({"train/loss": loss, "train/accuracy": accuracy, "train/tasks": done}, batch_size=1)
         if last == self.steps:
             self._close()
 
-    def _open(self, tasks: range) -> None:
+    def open_block(self, tasks: range) -> None:
+        """Set up the training of these tasks side by side, or take it up where it was interrupted."""
         self.block = tasks
         self.learning = self.begin(tasks)
         try:
@@ -229,8 +231,8 @@ class ContinualLearner(pl.LightningModule):
         passes = [torch.randperm(size, generator=generator) for _ in range(math.ceil(needed / size))]
         return torch.cat(passes)[:needed]
 
-    def _train(self, tasks: range, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Mean loss over these steps, and accuracy on the last one."""
+    def train_steps(self, tasks: range, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Train from one step to another; returns the mean loss on the way and the accuracy on the last batch."""
         total = torch.zeros((), device=self.device)
         generators = (
             [self.generator(Purpose.AUGMENTATION, task, first) for task in tasks] if self.stream.augment else []
@@ -288,7 +290,7 @@ class ContinualLearner(pl.LightningModule):
 
     def artifacts(self, run_dir: Path) -> list[Path]:
         """Write the matrices and curves as data, and the figures."""
-        return artifacts.write(run_dir, self.evaluation, self.progress_metrics)
+        return artifacts.write(run_dir, self.evaluation)
 
 
 def _padded(values: Tensor, length: int, fill: float = 0) -> Tensor:

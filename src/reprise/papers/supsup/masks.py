@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,9 +33,9 @@ class _MaskedWeight(torch.autograd.Function):
         return grad[0] * weight, None, None
 
 
-def masked_weight(scores: Tensor, weight: Tensor, kept: Tensor) -> Tensor:
-    """W~ = W * M ``[T, *shape]`` for scores and ``kept`` (bool) ``[T, *shape]`` and one weight ``[*shape]``."""
-    return _MaskedWeight.apply(scores, weight, torch.where(kept, weight, weight.new_zeros(())))
+def masked_weight(scores: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+    """W~ = W * M ``[T, *shape]`` for scores and their 0/1 mask ``[T, *shape]``, which is used up, and one weight."""
+    return _MaskedWeight.apply(scores, weight, mask.mul_(weight))
 
 
 def initial_scores(shapes: Sequence[Shape], generator: torch.Generator) -> list[Tensor]:
@@ -51,9 +52,13 @@ class MaskSearch(ABC):
     def kept(self, scores: Tensor) -> Tensor:
         """The mask ``[T, *shape]``, bool, of one layer's scores ``[T, *shape]``."""
 
+    def mask(self, scores: Tensor) -> Tensor:
+        """The same as 0 and 1 of the scores' type, in a tensor of its own."""
+        return self.kept(scores).to(scores.dtype)
+
     def weights(self, scores: Sequence[Tensor], frozen: Sequence[Tensor]) -> list[Tensor]:
         """W~ of every layer, differentiable by the scores."""
-        return [masked_weight(s, w, self.kept(s.detach())) for s, w in zip(scores, frozen, strict=True)]
+        return [masked_weight(s, w, self.mask(s.detach())) for s, w in zip(scores, frozen, strict=True)]
 
 
 class Threshold(MaskSearch):
@@ -64,6 +69,10 @@ class Threshold(MaskSearch):
     def kept(self, scores: Tensor) -> Tensor:
         """A score of exactly 0 is kept."""
         return scores >= 0
+
+    def mask(self, scores: Tensor) -> Tensor:
+        """In one pass, which is a quarter of the time."""
+        return torch.ge(scores, 0, out=torch.empty_like(scores))
 
 
 class EdgePopup(MaskSearch):
@@ -81,15 +90,29 @@ class EdgePopup(MaskSearch):
 
     def kept(self, scores: Tensor) -> Tensor:
         """Exactly `budget` weights per task; equal scores are taken in the order of their place."""
-        flat = scores.abs().flatten(1)
         keep = budget(tuple(scores.shape[1:]), self.density)
         if not keep:
             return torch.zeros_like(scores, dtype=torch.bool)
-        least = flat.kthvalue(flat.shape[1] - keep + 1, dim=1, keepdim=True).values
-        above = flat > least
-        tied = flat == least
+        flat = scores.detach().abs().flatten(1)
+        least = largest(flat, keep)
+        reached = flat >= least
+        # on a processor asking costs less than breaking ties that are not there; elsewhere the answer is worth no wait
+        if flat.device.type == "cpu" and bool((reached.sum(1) == keep).all()):
+            return reached.view_as(scores)
+        above, tied = flat > least, flat == least
         room = keep - above.sum(1, keepdim=True)
         return (above | (tied & (tied.cumsum(1) <= room))).view_as(scores)
+
+
+def largest(values: Tensor, rank: int) -> Tensor:
+    """The value of this rank in each row ``[T, N]``, 1 the largest: ``[T, 1]``.
+
+    On a processor numpy's partition, some ten times as fast as ``kthvalue``, which CUDA has only without determinism.
+    """
+    if values.device.type == "cpu":
+        place = values.shape[1] - rank
+        return torch.from_numpy(np.partition(values.numpy(), place, axis=1)[:, place, None])
+    return values.topk(rank, dim=1, sorted=False).values.amin(1, keepdim=True)
 
 
 def budget(shape: Shape, density: float) -> int:

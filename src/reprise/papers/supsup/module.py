@@ -1,4 +1,4 @@
-"""SupSup itself: one frozen random network, one mask per task, and masks that tell by their superposition whose image it is."""
+"""SupSup itself: one frozen random network, one mask per task, and a superposition of masks that tells the task."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class SupSup(ContinualLearner):
         search: how a mask is found.
         scenario: ``gg`` task given at test time too, ``gns`` not given and labels shared between tasks, ``gnu`` not
             given and every task has labels of its own.
-        inference: how the task is found: ``oneshot`` (equation 4), ``binary``, ``exhaustive`` (the control), ``gradient``
-            (equation 3), or ``given``.
+        inference: how the task is found: ``oneshot`` (equation 4), ``binary``, ``exhaustive`` (the control),
+            ``gradient`` (equation 3), or ``given``.
         objective: what the right mask makes small, ``H`` the entropy of the outputs or ``G``, the log-sum-exp with
             gradients through superfluous outputs alone.
         transfer: where the scores of a new mask start: at random (``none``), at the ``mean_scores`` (official code) or
@@ -200,6 +200,6 @@ def _check_scenario(scenario: str, inference: str, network: Network) -> None:
         )
     if scenario != "gg" and network.channels:
         raise UserError(
-            f"network={network.name} keeps BatchNorm statistics per task, which cannot be superposed, so it cannot find "
-            "the task of an image: use scenario=gg, or network=lenet or fc."
+            f"network={network.name} keeps BatchNorm statistics per task, which cannot be superposed, so it "
+            "cannot find the task of an image: use scenario=gg, or network=lenet or fc."
         )

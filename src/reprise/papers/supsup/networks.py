@@ -42,6 +42,10 @@ class Statistics:
         """Mean 0 and variance 1, ready to train."""
         return cls(torch.zeros(tasks, channels, device=device), torch.ones(tasks, channels, device=device), True)
 
+    def of(self, tasks: slice) -> Statistics:
+        """Those of some tasks, as a view: what moves there moves here."""
+        return Statistics(self.mean[tasks], self.var[tasks], self.training)
+
 
 class Network(ABC):
     """The architecture; `bind` tells it the shape of an input and the number of outputs s.
@@ -100,7 +104,8 @@ def constant(shape: Shape) -> float:
 def signed_constants(shapes: Sequence[Shape], seed: int) -> list[Tensor]:
     """The frozen weights W: +c_l or -c_l with equal probability (signed Kaiming constant, section 3.1).
 
-    The signs are the raw bits of PCG64, whose stream numpy promises to keep, so that a seed is all that is stored.
+    The signs are the raw bits of PCG64, whose stream numpy promises to keep, so that a seed is all that is stored. They
+    are one stream through all layers, so that networks that differ in the last layer alone share the others.
     """
     total = sum(math.prod(shape) for shape in shapes)
     raw = np.random.PCG64(seed).random_raw(-(-total // 64))
@@ -140,8 +145,17 @@ class FullyConnected(Network):
             h = torch.bmm(h if layer == 0 else F.relu(h), weight.transpose(1, 2))
         return h
 
+    def traced(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Logits, and for each layer what goes in ``[T, B, in]`` and what comes out before ReLU ``[T, B, out]``.
 
-NETWORKS: dict[str, type[Network]] = {FullyConnected.name: FullyConnected}
+        The last of what comes out is the logits themselves.
+        """
+        inputs: list[Tensor] = []
+        sums: list[Tensor] = []
+        for weight in weights:
+            inputs.append(F.relu(sums[-1]) if sums else x.flatten(2))
+            sums.append(torch.bmm(inputs[-1], weight.transpose(1, 2)))
+        return sums[-1], inputs, sums
 
 
 def rebuild(name: str, arguments: dict[str, Any], inputs: Sequence[int], outputs: int) -> Network:
@@ -150,6 +164,9 @@ def rebuild(name: str, arguments: dict[str, Any], inputs: Sequence[int], outputs
     Raises:
         UserError: no network has this name.
     """
-    if name not in NETWORKS:
-        raise UserError(f"there is no network {name!r}; known networks: {', '.join(sorted(NETWORKS))}.")
-    return NETWORKS[name](**arguments).bind(tuple(inputs), outputs)
+    from reprise.papers.supsup.residual import GemResNet18, ResNet50  # which builds on this module
+
+    known = {network.name: network for network in (FullyConnected, GemResNet18, ResNet50)}
+    if name not in known:
+        raise UserError(f"there is no network {name!r}; known networks: {', '.join(sorted(known))}.")
+    return known[name](**arguments).bind(tuple(inputs), outputs)

@@ -6,6 +6,8 @@ neighbours moves pixels and invents none), a split task is a choice of rows; no 
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -13,6 +15,42 @@ import torch
 from torch import Tensor
 
 Shape = tuple[int, ...]
+
+
+class Stream(ABC):
+    """Tasks that come one after another.
+
+    Attributes:
+        shape: of an image, (C, H, W).
+        num_classes: per task.
+        augment: whether training images are changed at random.
+    """
+
+    shape: Shape
+    num_tasks: int
+    num_classes: int
+    augment: bool
+
+    @abstractmethod
+    def to(self, device: torch.device) -> Stream:
+        """The same stream on another device."""
+
+    @abstractmethod
+    def size(self, task: int) -> int:
+        """Number of training images of a task."""
+
+    @abstractmethod
+    def train_batch(
+        self, tasks: Sequence[int], places: Tensor, generators: Sequence[torch.Generator]
+    ) -> tuple[Tensor, Tensor]:
+        """Images ``[T, B, C, H, W]`` and labels ``[T, B]`` at ``places [T, B]`` within each task's training images.
+
+        ``generators``, one per task, serve augmentation alone: what a task sees does not depend on its neighbours.
+        """
+
+    @abstractmethod
+    def test_set(self, task: int, limit: int | None = None) -> tuple[Tensor, Tensor]:
+        """Test images ``[n, C, H, W]`` and labels ``[n]`` of a task, the first ``limit`` of them."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +62,8 @@ class Images:
 
 
 @dataclass(frozen=True)
-class TaskStream:
-    """Tasks over one data set.
+class TaskStream(Stream):
+    """Tasks over one data set that fits into memory.
 
     Attributes:
         kind: ``permuted``, ``rotated`` or ``split``.
@@ -72,47 +110,54 @@ class TaskStream:
     def train_batch(
         self, tasks: Sequence[int], places: Tensor, generators: Sequence[torch.Generator]
     ) -> tuple[Tensor, Tensor]:
-        """Images ``[T, B, C, H, W]`` and labels ``[T, B]`` at ``places [T, B]`` within each task's training images.
-
-        ``generators``, one per task, serve augmentation alone: what a task sees does not depend on its neighbours.
-        """
-        chosen = (
-            places
-            if self.train_rows is None
-            else torch.stack([self.train_rows[task][place] for task, place in zip(tasks, places, strict=True)])
-        )
-        x = torch.stack([self._inputs(self.train, task, rows) for task, rows in zip(tasks, chosen, strict=True)])
-        y = torch.stack([self._labels(self.train, task, rows) for task, rows in zip(tasks, chosen, strict=True)])
-        if self.augment:
-            x = torch.stack([crop_and_mirror(one, generator) for one, generator in zip(x, generators, strict=True)])
-        return x, y
+        """Images ``[T, B, C, H, W]`` and labels ``[T, B]``, see `Stream`."""
+        rows = places
+        if self.train_rows is not None:
+            rows = torch.stack([self.train_rows[task][place] for task, place in zip(tasks, places, strict=True)])
+        y = self.train.y[rows]
+        if self.labels is not None:
+            y = torch.stack([self.labels[task][one] for task, one in zip(tasks, y, strict=True)])
+        if self.columns is None:
+            x = self.train.x[:, : self._width].index_select(0, rows.flatten())
+        else:
+            # all rows first, then all columns: one kernel each, and the second reads what the first left in the cache
+            sources = torch.stack([self.columns[task] for task in tasks])[:, None].expand(-1, rows.shape[1], -1)
+            x = self.train.x.index_select(0, rows.flatten()).view(*rows.shape, -1).gather(2, sources)
+        x = x.view(*rows.shape, *self.shape)
+        return (crop_and_mirror(x, self.train.x[0, self._width :], generators), y) if self.augment else (x, y)
 
     def test_set(self, task: int, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """Test images ``[n, C, H, W]`` and labels ``[n]`` of a task, the first ``limit`` of them."""
         rows = slice(limit) if self.test_rows is None else self.test_rows[task][:limit]
-        return self._inputs(self.test, task, rows), self._labels(self.test, task, rows)
+        x, y = self.test.x[rows], self.test.y[rows]
+        x = x[:, : self._width] if self.columns is None else x.index_select(1, self.columns[task])
+        return x.reshape(len(x), *self.shape), y if self.labels is None else self.labels[task][y]
 
-    def _inputs(self, images: Images, task: int, rows: Tensor | slice) -> Tensor:
-        x = images.x[rows]
-        width = images.x.shape[1] - self.shape[0]
-        x = x[:, :width] if self.columns is None else x.index_select(1, self.columns[task])
-        return x.reshape(len(x), *self.shape)
-
-    def _labels(self, images: Images, task: int, rows: Tensor | slice) -> Tensor:
-        y = images.y[rows]
-        return y if self.labels is None else self.labels[task][y]
+    @property
+    def _width(self) -> int:
+        return math.prod(self.shape)
 
 
-def crop_and_mirror(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
-    """Each image of ``[..., C, H, W]`` padded with zeros, cropped at random, and mirrored with probability one half."""
-    flat = x.flatten(0, -4)
-    n, _, height, width = flat.shape
-    padded = torch.nn.functional.pad(flat, (pad, pad, pad, pad))
-    draw = torch.randint(0, 2 * pad + 1, (2, n), generator=generator, device=generator.device).to(x.device)
-    mirror = (torch.rand(n, generator=generator, device=generator.device) < 0.5).to(x.device)
+def crop_and_mirror(x: Tensor, outside: Tensor, generators: Sequence[torch.Generator], pad: int = 4) -> Tensor:
+    """Each image padded, cropped at random to its old size, and mirrored with probability one half.
+
+    Args:
+        x: images ``[T, B, C, H, W]``.
+        outside: value of the padding, per channel ``[C]``.
+        generators: one per task, on the processor; each gives the same numbers whatever tasks stand beside its own.
+        pad: pixels on every side.
+    """
+    (tasks, batch, channels, height, width), n = x.shape, x.shape[0] * x.shape[1]
+    if len(generators) != tasks:
+        raise ValueError(f"{tasks} tasks need as many generators, not {len(generators)}")
+    draws = [torch.randint(2 * pad + 1, (2, batch), generator=g) - pad for g in generators]
+    mirrored = [torch.rand(batch, generator=g) < 0.5 for g in generators]
+    shift, mirror = torch.cat(draws, 1).to(x.device), torch.cat(mirrored).to(x.device)
     across = torch.arange(width, device=x.device).expand(n, width)
-    across = torch.where(mirror[:, None], width - 1 - across, across) + draw[1, :, None]
-    down = torch.arange(height, device=x.device) + draw[0, :, None]
-    index = torch.arange(n, device=x.device)[:, None, None]
-    out = padded.permute(0, 2, 3, 1)[index, down[:, :, None], across[:, None, :]]
-    return out.permute(0, 3, 1, 2).reshape(x.shape)
+    across = torch.where(mirror[:, None], width - 1 - across, across) + shift[1, :, None]
+    down = torch.arange(height, device=x.device) + shift[0, :, None]
+    inside = ((down >= 0) & (down < height))[:, :, None] & ((across >= 0) & (across < width))[:, None, :]
+    # clamping in place of padding: what lies outside is overwritten, and no larger copy is made
+    place = down.clamp(0, height - 1)[:, :, None] * width + across.clamp(0, width - 1)[:, None, :]
+    moved = x.reshape(n, channels, -1).gather(2, place.view(n, 1, -1).expand(-1, channels, -1))
+    return torch.where(inside[:, None], moved.view(n, *x.shape[2:]), outside[:, None, None]).view(x.shape)

@@ -1,0 +1,186 @@
+"""SupSup's speed: training against a plain loop and against bare matrix products, task inference against autograd."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bench import in_turns
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from reprise.papers.supsup.bank import MaskBank
+    from reprise.papers.supsup.module import SupSup
+
+HIDDEN, OUTPUTS, BATCH = (300, 100), 500, 128
+SIDE_BY_SIDE = (1, 4, 8, 16)
+STEPS = 20  # optimiser steps per measurement
+IMAGES = 128  # whose task is inferred together
+MASKS = (100, 1000)
+
+
+def supsup(rounds: int, threads: int) -> None:
+    """Training steps, decisions and bytes."""
+    import torch
+
+    torch.set_num_threads(threads)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    print(f"{threads} threads, {os.cpu_count()} cores, load average {load:.1f} before the start")
+    training(rounds)
+    for masks in MASKS:
+        inference(rounds, masks)
+
+
+def learner(parallel: int, tasks: int = max(SIDE_BY_SIDE)) -> SupSup:
+    """A learner of the paper's LeNet on random images of MNIST's size, ready to train its first block."""
+    import torch
+
+    from reprise.data.base import DataSpec
+    from reprise.papers.supsup.evaluation import Judge
+    from reprise.papers.supsup.masks import Threshold
+    from reprise.papers.supsup.module import SupSup
+    from reprise.papers.supsup.networks import FullyConnected, signed_constants
+    from reprise.papers.supsup.streams import Images, TaskStream
+
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60_000, 785, generator=generator), torch.randint(0, 10, (60_000,), generator=generator)
+    columns = torch.stack([torch.randperm(784, generator=generator) for _ in range(tasks)])
+    images, shape = Images(x, y), (1, 28, 28)
+    spec = DataSpec("random", "classification", "image", shape, tuple("0123456789"), num_tasks=tasks)
+    built = SupSup(
+        spec,
+        seed=0,
+        network=FullyConnected(list(HIDDEN)),
+        outputs=OUTPUTS,
+        steps=1000,
+        batch_size=BATCH,
+        optimizer=partial(torch.optim.RMSprop, lr=1e-4),
+        schedule="constant",
+        evaluation=Judge(),
+        parallel=parallel,
+        search=Threshold(),
+        scenario="gnu",
+        inference="oneshot",
+        objective="H",
+        transfer="none",
+    )
+    built.stream = TaskStream("permuted", images, images, shape, tasks, 10, columns)
+    built.frozen = signed_constants(built.network.shapes, built.weight_seed)
+    built.open_block(range(parallel))
+    return built
+
+
+def plain_steps(steps: int) -> Callable[[], None]:
+    """One task after another as one writes it down: a loader's loop over permuted images, straight-through masks."""
+    import torch
+    from torch.nn import functional as F
+
+    task = learner(1, 1)
+    frozen, scores = task.frozen, [torch.nn.Parameter(s[0].detach().clone()) for s in task.learning]
+    optimizer = torch.optim.RMSprop(scores, lr=1e-4)
+    images, labels, columns = task.stream.train.x[:, :784], task.stream.train.y, task.stream.columns[0]
+    data = torch.utils.data.TensorDataset(images, labels)
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True)
+
+    def run() -> None:
+        for step, (x, y) in enumerate(loader):
+            if step == steps:
+                break
+            h = x[:, columns]
+            for layer, (score, weight) in enumerate(zip(scores, frozen, strict=True)):
+                hard = (score >= 0).float()
+                h = F.linear(h if layer == 0 else h.relu(), weight * (hard + score - score.detach()))
+            optimizer.zero_grad()
+            F.cross_entropy(h, y).backward()
+            optimizer.step()
+
+    return run
+
+
+def products(parallel: int, steps: int) -> Callable[[], None]:
+    """Nothing but the matrix products of a step: forward, and backward by inputs and by weights."""
+    import torch
+
+    widths = (784, *HIDDEN, OUTPUTS)
+    weights = [torch.randn(parallel, out, inp) for inp, out in itertools.pairwise(widths)]
+    x = torch.randn(parallel, BATCH, widths[0])
+
+    def run() -> None:
+        for _ in range(steps):
+            inputs = [x]
+            for weight in weights:
+                inputs.append(torch.bmm(inputs[-1], weight.transpose(1, 2)))
+            delta = inputs[-1]
+            for layer in range(len(weights) - 1, -1, -1):
+                torch.bmm(delta.transpose(1, 2), inputs[layer])
+                if layer:
+                    delta = torch.bmm(delta, weights[layer])
+
+    return run
+
+
+def training(rounds: int) -> None:
+    """Milliseconds per task and step."""
+    plain = "plain loop, one task"
+    contestants: dict[str, Callable[[], Any]] = {plain: plain_steps(STEPS)}
+    tasks = {plain: 1}
+    for parallel in SIDE_BY_SIDE:
+        one, name = learner(parallel), f"{parallel} side by side"
+        contestants[name] = partial(one.train_steps, range(parallel), 0, STEPS)
+        contestants[f"matrix products of {parallel}"] = products(parallel, STEPS)
+        tasks |= {name: parallel, f"matrix products of {parallel}": parallel}
+    medians = in_turns(contestants, rounds)
+    each = {name: 1000 * seconds / STEPS / tasks[name] for name, seconds in medians.items()}
+    print(f"\nTraining, 784-{'-'.join(map(str, HIDDEN))}-{OUTPUTS}, batches of {BATCH}; medians of {rounds} in turns")
+    for name, value in each.items():
+        print(f"{name:30} {value:8.2f} ms per task and step {each[plain] / value:6.2f} x as fast as the {plain}")
+    for parallel in SIDE_BY_SIDE:
+        floor = each[f"{parallel} side by side"] / each[f"matrix products of {parallel}"]
+        print(f"{f'{parallel} side by side':30} {floor:8.2f} x the time of its matrix products")
+
+
+def random_bank(masks: int, outputs: int = 100) -> MaskBank:
+    """Masks that were never trained: speed does not depend on what they hold."""
+    import torch
+
+    from reprise.papers.supsup.bank import MaskBank
+    from reprise.papers.supsup.networks import FullyConnected
+
+    network = FullyConnected(list(HIDDEN)).bind((1, 28, 28), outputs)
+    generator = torch.Generator().manual_seed(0)
+    packed = torch.randint(0, 256, (masks, -(-network.size // 8)), dtype=torch.uint8, generator=generator)
+    return MaskBank(network, 0, packed, classes=10)
+
+
+def inference(rounds: int, masks: int) -> None:
+    """Decisions per second: autograd through the stack of float masks, and the mean-mask identity."""
+    import torch
+
+    from reprise.papers.supsup.inference import alpha_gradients, stacked_gradients
+
+    bank = random_bank(masks)
+    x = torch.randn(IMAGES, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    official = f"autograd through {masks} stacked masks"
+
+    def gradients(images: Tensor) -> Tensor:
+        return alpha_gradients(bank, images, "H", per_image=True)
+
+    contestants = {
+        official: lambda: stacked_gradients(bank, x[:1], "H"),
+        "identity, one image": lambda: gradients(x[:1]),
+        f"identity, {IMAGES} images together": lambda: gradients(x),
+    }
+    theirs, ours = stacked_gradients(bank, x[:1], "H"), gradients(x[:1])
+    same = bool(theirs.argmin() == ours.argmin() and ours.argmin() == gradients(x)[0].argmin())
+    medians = in_turns(contestants, max(3, rounds // 2))
+    print(f"\nTask inference among {masks} masks, 784-300-100-100, objective H")
+    print(f"same mask found: {same}; largest difference of a gradient {float((theirs - ours).abs().max()):.1e}")
+    for name, seconds in medians.items():
+        each = seconds / (IMAGES if "together" in name else 1)
+        print(f"{name:45} {1 / each:10.1f} decisions/s {medians[official] / each:8.0f} x {official}")
+    bits, floats = bank.packed.nbytes / masks, 4 * bank.network.size
+    print(f"bytes per mask: {bits:,.0f} as bits, {floats:,.0f} as floats ({floats / bits:.0f} x)")
