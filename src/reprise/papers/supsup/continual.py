@@ -25,7 +25,7 @@ from reprise.errors import UserError
 from reprise.papers.supsup import artifacts
 from reprise.papers.supsup.evaluation import Evaluation, Judge
 from reprise.papers.supsup.networks import Network
-from reprise.papers.supsup.streams import TaskStream
+from reprise.papers.supsup.streams import Stream
 
 ROUND = 50  # optimiser steps between two reports
 EPOCH = 1000  # at most so many between two checkpoints
@@ -109,7 +109,7 @@ class ContinualLearner(pl.LightningModule):
         self.learning: list[Parameter] = []
         self.optimizer: torch.optim.Optimizer | None = None
         self.block: range | None = None
-        self.stream: TaskStream | None = None
+        self.stream: Stream | None = None
         self.evaluation: Evaluation | None = None
         self._interrupted: dict[str, Any] | None = None
         self.register_buffer("learned", torch.zeros((), dtype=torch.int64))
@@ -188,19 +188,26 @@ class ContinualLearner(pl.LightningModule):
     def load_block_state(self, state: dict[str, Any]) -> None:
         """Take up what `block_state` gave."""
 
+    def place(self, epoch: int, round_of_epoch: int) -> tuple[range, int, int]:
+        """The tasks that are trained in this round, from which step and up to which one (the same, if none is left)."""
+        block, part = divmod(epoch, self.parts)
+        end = min((part + 1) * self.chunk, self.steps)
+        first = min(part * self.chunk + round_of_epoch * ROUND, end)
+        return self.blocks[block], first, min(first + ROUND, end)
+
     def training_step(self, round_of_epoch: int) -> None:
         """Some steps for every task of the block."""
-        block, part = divmod(self.current_epoch, self.parts)
-        tasks, start = self.blocks[block], part * self.chunk
-        first = min(start + round_of_epoch * ROUND, self.steps)
-        last = min(first + ROUND, start + self.chunk, self.steps)
+        tasks, first, last = self.place(self.current_epoch, round_of_epoch)
         if self.block is None:
             self.open_block(tasks)
         if first < last:
             loss, accuracy = self.train_steps(tasks, first, last)
             done = float(self.learned) + len(tasks) * last / self.steps
             self.log_dict({"train/loss": loss, "train/accuracy": accuracy, "train/tasks": done}, batch_size=1)
-        if last == self.steps:
+
+    def on_train_epoch_end(self) -> None:
+        """Checkpoints are written after this."""
+        if (self.current_epoch + 1) % self.parts == 0:
             self._close()
 
     def open_block(self, tasks: range) -> None:

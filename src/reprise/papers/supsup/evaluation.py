@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from reprise.checks import NonNegativeInt, PositiveInt, checked
-from reprise.papers.supsup.streams import TaskStream
+from reprise.papers.supsup.streams import Stream
 
 if TYPE_CHECKING:
     from reprise.papers.supsup.continual import ContinualLearner
@@ -86,7 +86,7 @@ class Judge:
         self.matrix_tasks, self.matrix_images = matrix_tasks, matrix_images
 
     def __call__(
-        self, learner: ContinualLearner, stream: TaskStream, generator: Callable[..., torch.Generator]
+        self, learner: ContinualLearner, stream: Stream, generator: Callable[..., torch.Generator]
     ) -> Evaluation:
         """Judge a learner on a stream; ``generator`` gives randomness for a purpose."""
         learned = int(learner.learned)
@@ -113,14 +113,14 @@ class Judge:
             self._matrices(learner, stream, min(learned, self.matrix_tasks), generator, result)
         return result
 
-    def _given(self, learner: ContinualLearner, stream: TaskStream, task: int) -> Tensor:
+    def _given(self, learner: ContinualLearner, stream: Stream, task: int) -> Tensor:
         x, y = stream.test_set(task, self.test_images)
         return torch.cat([learner.logits(task, part).argmax(1) for part in x.split(IMAGES_AT_ONCE)]) == y
 
     def _inferred(
         self,
         learner: ContinualLearner,
-        stream: TaskStream,
+        stream: Stream,
         right: list[Tensor],
         k: int,
         generator: Callable[..., torch.Generator],
@@ -160,7 +160,7 @@ class Judge:
         return batches, torch.cat([firsts, others[: wanted - len(firsts)]])
 
     def _decide(
-        self, learner: ContinualLearner, stream: TaskStream, task: int, batches: list[Tensor], singles: Tensor, k: int
+        self, learner: ContinualLearner, stream: Stream, task: int, batches: list[Tensor], singles: Tensor, k: int
     ) -> Tensor:
         if self.decide_by == 1:
             return singles[: len(batches)]
@@ -169,7 +169,7 @@ class Judge:
         return torch.cat([learner.infer(group, per_image=False, among=k) for group in groups])
 
     def _score(
-        self, learner: ContinualLearner, stream: TaskStream, right: Tensor, task: int, places: Tensor, found: Tensor
+        self, learner: ContinualLearner, stream: Stream, right: Tensor, task: int, places: Tensor, found: Tensor
     ) -> Tensor:
         """Whether each image counts as right, given the task that was found for it."""
         known = right[places.to(right.device)]
@@ -187,7 +187,7 @@ class Judge:
     def _matrices(
         self,
         learner: ContinualLearner,
-        stream: TaskStream,
+        stream: Stream,
         k: int,
         generator: Callable[..., torch.Generator],
         result: Evaluation,
@@ -215,7 +215,7 @@ class Judge:
 
 
 def _infer_singles(
-    learner: ContinualLearner, stream: TaskStream, wanted: list[tuple[int, Tensor]], k: int
+    learner: ContinualLearner, stream: Stream, wanted: list[tuple[int, Tensor]], k: int
 ) -> list[Tensor] | None:
     """The task found for each image: the images of many tasks go through together."""
     found: list[Tensor] = []
