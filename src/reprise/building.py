@@ -19,6 +19,10 @@ from reprise.data.base import Source
 from reprise.data.store import FileStore
 from reprise.errors import UserError
 
+KINDS = ("image", "table")
+# Not said in their configs, because all that is in a config is part of a run's identity.
+TABLES = ("adult", "blog", "breast_cancer", "csv", "email_to_sms", "rossmann", "sms_spam")
+
 
 def instantiate(node: dict[str, Any], where: str, **extra: Any) -> Any:
     """Build a config node's object; a wrong or missing argument becomes a sentence that names its key.
@@ -64,10 +68,16 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
     """Build the method, and refuse a data set or hardware that it cannot work with."""
     built = instantiate(config["method"]["module"], "method.module", spec=data.spec, seed=config["seed"])
     name, spec = config["method"]["name"], data.spec
+    kinds = getattr(built, "kinds", KINDS)
+    if spec.kind not in kinds:
+        raise UserError(
+            f"method={name} works on {' or '.join(kinds)} data, dataset={spec.name} has {spec.kind} data; "
+            f"suitable data sets: {', '.join(suitable(built.tasks, kinds))}."
+        )
     if spec.task not in built.tasks:
         raise UserError(
             f"method={name} needs a {' or '.join(built.tasks)} target, dataset={spec.name} has a {spec.task} one; "
-            f"suitable data sets: {', '.join(suitable(built.tasks))}."
+            f"suitable data sets: {', '.join(suitable(built.tasks, kinds))}."
         )
     devices = config["hardware"]["devices"]
     if built.single_device and devices != 1:
@@ -78,15 +88,16 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
     return built
 
 
-def suitable(tasks: tuple[str, ...]) -> list[str]:
-    """Names of the data sets whose config declares one of these tasks (classification when it is silent)."""
+def suitable(tasks: tuple[str, ...], kinds: tuple[str, ...] = KINDS) -> list[str]:
+    """Names of the data sets of these kinds whose config declares one of these tasks (when silent, classification)."""
     if not HydraConfig.initialized():
         return []
     loader = hydra.core.global_hydra.GlobalHydra.instance().config_loader()
     names = []
     for name in loader.get_group_options("dataset"):
         declared = loader.load_configuration(f"dataset/{name}", [], hydra.types.RunMode.RUN).dataset.get("task")
-        if declared in (*tasks, None, "auto"):
+        kind = "table" if name in TABLES else "image"
+        if kind in kinds and (declared or "classification") in (*tasks, "auto"):
             names.append(name)
     return names
 

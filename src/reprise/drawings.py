@@ -144,14 +144,14 @@ def _list(ax: Axes, names: Sequence[str]) -> None:
 
 
 def methods_figure(reported: Reported, records: Sequence[Record], scale: str) -> Figure | None:
-    """Methods as rows on the sites of the first claim about the first column of ``display``.
+    """Methods as rows on the sites of the first claim with runs about the first column of ``display``.
 
     On the left that column; on the right the first column that has a reference, less that reference on the same seed.
     """
     columns = reported.display.columns
     first = columns[0]
-    claims = claims_on(reported, first.metric)
-    where = sites(claims[0], records, scale) if claims else []
+    judged = (sites(claim, records, scale) for claim in claims_on(reported, first.metric))
+    where = next(filter(None, judged), [])
     there = [(site, standing(reported, at(records, scale, site))) for site in where]
     runs = [r for _, methods in there for some in methods.values() for r in some]
     second = next((c for c in columns if c.beside and c != first and values(runs, c.metric)), None)
@@ -279,9 +279,9 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
 
     Of the curve's columns those that give another one its meaning are grey lines in that one's panel.
     """
-    known = [r for r in records if curve.by in r.condition]
+    known = [r for r in records if curve.by in r.facts]
     found = {d: runs for (s, d), runs in sorted(curve_records(curve, known).items()) if s == scale}
-    found = {d: runs for d, runs in found.items() if len({r.condition[curve.by] for r in runs}) > 1}
+    found = {d: runs for d, runs in found.items() if len({r.facts[curve.by] for r in runs}) > 1}
     metrics = reported.display.metrics
     everything = [r for runs in found.values() for r in runs]
     beside = {name for shown in curve.columns for name in metrics[shown].beside}
@@ -294,10 +294,10 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
             references = [metrics[name] for name in curve.columns if name in column.beside]
             _curve_panel(ax, reported, curve, column, references, runs)
             label(ax, f"{dataset}: {column.label}", curve.label)
-            _scale(ax, "x", [r.condition[curve.by] for r in everything])
+            _scale(ax, "x", [r.facts[curve.by] for r in everything])
             _scale(ax, "y", values(everything, column.metric))
     for ax in axes.ravel():
-        _ticks(ax, sorted({r.condition[curve.by] for r in everything}))
+        _ticks(ax, sorted({r.facts[curve.by] for r in everything}))
     points = [some for runs in found.values() for some in _points(reported, curve, runs).values()]
     headline(
         figure,
@@ -310,11 +310,11 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
 
 def _points(reported: Reported, curve: Curve, records: Sequence[Record]) -> dict[tuple[str, float], list[Record]]:
     """The runs behind each point, by method and value of the condition."""
-    steps = sorted({r.condition[curve.by] for r in records})
+    steps = sorted({r.facts[curve.by] for r in records})
     return {
         (method, step): runs
         for step in steps
-        for method, runs in standing(reported, [r for r in records if r.condition[curve.by] == step]).items()
+        for method, runs in standing(reported, [r for r in records if r.facts[curve.by] == step]).items()
     }
 
 
@@ -322,7 +322,7 @@ def _curve_panel(
     ax: Axes, reported: Reported, curve: Curve, column: Column, references: Sequence[Column], records: Sequence[Record]
 ) -> None:
     points, chosen = _points(reported, curve, records), styles(reported)
-    levels = {r.condition[curve.by]: level for r in records if (level := chance(column, r.condition)) is not None}
+    levels = {r.facts[curve.by]: level for r in records if (level := chance(column, r.condition)) is not None}
     if levels:
         ax.plot(*zip(*sorted(levels.items()), strict=True), color=PALE, linestyle=DOTTED, label="chance")
     for reference, dash in zip(references, DASHES, strict=False):

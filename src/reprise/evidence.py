@@ -38,7 +38,8 @@ class Record:
 
     ``group`` is shared by repetitions that differ in their seed only; runs with equal ``protocol``, ``scale`` and
     ``seed`` saw exactly the same data. ``settings`` (optional, flat) are the method's own hyper-parameters; where two
-    groups of one method meet in a table, they tell what differs. ``table`` is the sweep that asked for the run, and
+    groups of one method meet in a table, they tell what differs, and claims may select by them: two runs that differ in
+    settings alone can still be compared. ``table`` is the sweep that asked for the run, and
     ``variant`` names a deliberate departure from the method's recipe, which never stands for the method. ``raw`` is the
     line as it was read.
     """
@@ -76,6 +77,11 @@ class Record:
             variant=raw.get("variant") or "",
             raw=raw,
         )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run can be selected by: its conditions and its settings, of one name the condition."""
+        return {**self.settings, **self.condition}
 
     @property
     def finished(self) -> str:

@@ -70,9 +70,9 @@ class ClaimResult:
     sites: tuple[SiteResult, ...] = ()
 
 
-def matches(where: Mapping[str, Any], condition: Mapping[str, Any]) -> bool:
-    """Whether a record's condition has every wanted value; a list of wanted values means any of them."""
-    return all(key in condition and _equal(wanted, condition[key]) for key, wanted in where.items())
+def matches(where: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether a record's facts have every wanted value; a list of wanted values means any of them."""
+    return all(key in facts and _equal(wanted, facts[key]) for key, wanted in where.items())
 
 
 def _equal(wanted: Any, value: Any) -> bool:
@@ -90,16 +90,17 @@ def select(records: Iterable[Record], selector: Selector, scale: str, dataset: s
         for r in records
         if not r.variant
         and (r.method, r.dataset, r.scale) == (selector.method, dataset, scale)
-        and matches(selector.where, r.condition)
+        and matches(selector.where, r.facts)
     ]
 
 
 def unknown_conditions(reported: Reported, records: Collection[Record]) -> list[str]:
-    """Condition keys that the reported file selects on but no record has: nothing would ever match them."""
+    """Conditions and settings that the reported file selects on but no record has: nothing would ever match them."""
     selectors = [c.experiment for c in reported.cells if c.experiment]
-    selectors += [part.left for claim in reported.claims for part in claim.parts]
+    sides = [side for c in reported.claims for p in c.parts for side in (p.left, p.right)]
+    selectors += [side for side in sides if isinstance(side, Selector)]
     wanted = {key for selector in selectors for key in selector.where}
-    return sorted(wanted - {key for r in records for key in r.condition}) if records else []
+    return sorted(wanted - {key for r in records for key in r.facts}) if records else []
 
 
 def groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -231,7 +232,7 @@ def pair(
     """``(seed, left, right)`` for every seed of both sides, and the seeds where a value is missing or not finite."""
     lefts = _by_seed(select(records, part.left, scale, dataset))
     if isinstance(part.right, Selector):
-        same = part.right.method == part.left.method
+        same = (part.right.method, part.right.where) == (part.left.method, part.left.where)
         rights = lefts if same else _by_seed(select(records, part.right, scale, dataset))
     pairs, broken = [], []
     for seed in sorted(lefts):

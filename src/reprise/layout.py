@@ -98,22 +98,39 @@ def scales_of(records: Iterable[Record]) -> list[str]:
 
 
 def comparison(reported: Reported, part: Part) -> str:
-    """A part in words: ``discovery AUROC: DVRL > random``."""
-    methods, metrics = reported.display.methods, reported.display.metrics
-    return (
-        f"{metrics[part.left.metric].label}: {methods[part.left.method]} {related(part, right_label(reported, part))}"
-    )
+    """A part in words: ``discovery AUROC: DVRL > random``, ``accuracy: SupSup [outputs 100] > SupSup [outputs 10]``."""
+    metric = reported.display.metrics[part.left.metric].label
+    return f"{metric}: {left_label(reported, part)} {related(part, right_label(reported, part))}"
+
+
+def left_label(reported: Reported, part: Part) -> str:
+    """The method on the left, with the settings that the right side does not share."""
+    return _named(reported, part, part.left)
 
 
 def right_label(reported: Reported, part: Part) -> str:
     """What the left side is compared with: a method, a metric of the same run, or a number."""
-    methods, metrics = reported.display.methods, reported.display.metrics
     if not isinstance(part.right, Selector):
         return f"{part.right:g}"
+    name = _named(reported, part, part.right)
     if part.right.metric == part.left.metric:
-        return methods[part.right.method]
-    label = metrics[part.right.metric].label
-    return label if part.right.method == part.left.method else f"{label} of {methods[part.right.method]}"
+        return name
+    label = reported.display.metrics[part.right.metric].label
+    same = (part.right.method, part.right.where) == (part.left.method, part.left.where)
+    return label if same else f"{label} of {name}"
+
+
+def _named(reported: Reported, part: Part, side: Selector) -> str:
+    name = reported.display.methods[side.method]
+    keys = varying([part.left.where, part.right.where]) if isinstance(part.right, Selector) else []
+    own = describe(side.where, keys)
+    return f"{name} [{own}]" if own else name
+
+
+def told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a reader knows them: a class by its name, and the method's own class not at all."""
+    names = {k.removesuffix("._target_"): str(v).rpartition(".")[2] for k, v in settings.items() if "._target_" in k}
+    return names | {k: v for k, v in settings.items() if not k.endswith("_target_") and not k.endswith("._partial_")}
 
 
 def related(part: Part, right: str) -> str:

@@ -18,12 +18,17 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "num
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file atomically, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: a temporary file beside it, then a rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(name).chmod(0o644)
         os.replace(name, path)
     except BaseException:

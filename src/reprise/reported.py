@@ -25,7 +25,7 @@ PAPERS_DIR = Path(__file__).parent / "papers"
 CONFIDENCES = ("exact", "secondary", "recalled", "not_recovered")
 SCALES = ("cpu", "paper")
 METHOD = re.compile(r"[a-z][a-z0-9_]*")
-METRIC = re.compile(r"[a-z0-9_]+(/[a-z0-9_.@-]+)+")
+METRIC = re.compile(r"[a-z0-9_]+(/[a-z0-9_.@-]+)*")
 # (lowest, highest) value of a unit; other units are not bounded
 RANGES = {"fraction": (0.0, 1.0), "percent": (0.0, 100.0)}
 
@@ -36,9 +36,9 @@ Where = Mapping[str, Any]
 class Selector:
     """Which of our runs, and which number of theirs.
 
-    ``where`` maps keys of a record's ``condition`` to a value, or to a list of values any of which will do. ``scale``
-    is the scale at which a cell counts as reproduced; a claim carries its scales itself. Our metrics are fractions: a
-    cell in percent is compared with 100 times the metric.
+    ``where`` maps keys of a record's ``condition`` or ``settings`` to a value, or to a list of values any of which will
+    do. ``scale`` is the scale at which a cell counts as reproduced; a claim carries its scales itself. Our metrics are
+    fractions: a cell in percent is compared with 100 times the metric.
     """
 
     method: str
@@ -79,8 +79,9 @@ class Cell:
 class Part:
     """One relation of a claim: ``left <relation> right``, judged on paired seeds.
 
-    ``right`` is another method's metric on the same data, another metric of the same run, or a constant. ``ours`` marks
-    a check that the suite adds: judged and printed, but the paper never claimed it, so it does not move the verdict.
+    ``right`` is another method's metric on the same data, the same method's with other settings, another metric of the
+    same run, or a constant. ``ours`` marks a check that the suite adds: judged and printed, but the paper never claimed
+    it, so it does not move the verdict.
     """
 
     left: Selector
@@ -124,7 +125,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Curve:
-    """A sweep over one condition, shown as one table per data set: ``by`` is the condition, ``label`` its name.
+    """A sweep over one condition or setting, shown as one table per data set: ``by`` is its key, ``label`` its name.
 
     Runs of other sweeps on the same conditions (but for ``by`` and the ``free`` ones) are shown with it.
     """
@@ -296,8 +297,7 @@ def _selector(raw: Any, place: str, display: Display) -> Selector:
             raise ValueError(f"{place} has the malformed {what} {value!r}")
     _choice(selector.method, tuple(display.methods), place, "method (none of those under 'display')")
     _choice(selector.metric, tuple(display.metrics), place, "metric (none of those under 'display')")
-    if not isinstance(selector.where, Mapping):
-        raise ValueError(f"{place}: 'where' must be a mapping")
+    _where({"where": selector.where}, place)
     return selector
 
 
@@ -319,10 +319,15 @@ def _claim(raw: Any, display: Display) -> Claim:
 
 
 def _part(raw: Any, claim: Mapping[str, Any], place: str, display: Display) -> Part:
-    """The left selector inherits the claim's conditions; the right one inherits what it leaves out from the left."""
+    """Both selectors inherit the claim's conditions, and the right one inherits what it leaves out from the left.
+
+    The left's own conditions are inherited by the same method only: another one has other settings.
+    """
     given = _keys(raw, place, {f.name for f in dataclasses.fields(Part)})
-    left = {"where": claim.get("where", {})} | dict(_keys(given.get("left"), f"{place}, left", {"method", "metric"}))
-    right = _keys(given.get("right"), f"{place}, right", {"method", "metric", "value"})
+    left = _keys(given.get("left"), f"{place}, left", {"method", "metric", "where"})
+    right = _keys(given.get("right"), f"{place}, right", {"method", "metric", "where", "value"})
+    shared = _where(claim, place)
+    left["where"] = shared | _where(left, f"{place}, left")
     given["left"] = _selector(left, f"{place}, left", display)
     if "value" in right:
         if len(right) > 1 or isinstance(right["value"], bool) or not isinstance(right["value"], int | float):
@@ -331,13 +336,22 @@ def _part(raw: Any, claim: Mapping[str, Any], place: str, display: Display) -> P
     elif not right:
         raise ValueError(f"{place}, right names neither a method, a metric nor a value")
     else:
-        given["right"] = _selector(left | right, f"{place}, right", display)
+        same = right.get("method", left.get("method")) == left.get("method")
+        where = (left["where"] if same else shared) | _where(right, f"{place}, right")
+        given["right"] = _selector(left | right | {"where": where}, f"{place}, right", display)
     part: Part = _build(Part, given, place)
     try:
         check_relation(part.relation, part.tolerance)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{place}: {error}") from error
     return part
+
+
+def _where(raw: Mapping[str, Any], place: str) -> dict[str, Any]:
+    where = raw.get("where", {})
+    if not isinstance(where, Mapping):
+        raise ValueError(f"{place}: 'where' must be a mapping")
+    return dict(where)
 
 
 def _display(raw: Any) -> Display:

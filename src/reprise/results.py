@@ -8,7 +8,7 @@ from typing import Any
 
 from reprise.evidence import Record
 from reprise.judging import groups, values
-from reprise.layout import NOTHING, Table, describe, scales_of, show, varying
+from reprise.layout import NOTHING, Table, describe, scales_of, show, told, varying
 from reprise.reported import Column, Curve, Reported
 from reprise.stats import interval
 
@@ -55,7 +55,7 @@ def variants_tables(reported: Reported, records: Sequence[Record]) -> list[Table
 
 
 def curves_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
-    """Sweeps over one condition: one table per data set, a line per value of the condition and method."""
+    """Sweeps over one condition or setting: one table per data set, a line per value of it and method."""
     return [
         _curve(reported, curve, scale, dataset, runs)
         for curve in reported.display.curves
@@ -64,7 +64,7 @@ def curves_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
 
 
 def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """The runs of a sweep over one condition by scale and data set, other sweeps' runs of its methods among them."""
+    """The runs of a sweep over one of their facts by scale and data set, other sweeps' runs of its methods among them."""
     loose = {curve.by, *curve.free}
 
     def site(record: Record) -> tuple[Any, ...]:
@@ -74,7 +74,7 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
     sites = {site(r) for r in records if r.table == curve.table}
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        if not record.variant and curve.by in record.condition and site(record) in sites:
+        if not record.variant and curve.by in record.facts and site(record) in sites:
             found.setdefault((record.scale, record.dataset), []).append(record)
     return found
 
@@ -83,8 +83,8 @@ def _curve(reported: Reported, curve: Curve, scale: str, dataset: str, records: 
     columns = [reported.display.metrics[name] for name in curve.columns]
     rows = [
         (f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
-        for value in sorted({r.condition[curve.by] for r in records})
-        for name, runs in _rows(reported, [r for r in records if r.condition[curve.by] == value])
+        for value in sorted({r.facts[curve.by] for r in records})
+        for name, runs in _rows(reported, [r for r in records if r.facts[curve.by] == value])
     ]
     header = (curve.label, "Method", "Seeds", *(c.label for c in columns))
     return _dense(Table(f"Curve over {curve.label}: {dataset}, {scale} scale", header, tuple(rows)))
@@ -131,9 +131,9 @@ def _rows(reported: Reported, records: Sequence[Record]) -> list[tuple[str, list
     for method in methods:
         label = reported.display.methods.get(method, method)
         split = groups([r for r in records if r.method == method and not r.variant])
-        keys = varying([runs[0].settings for runs in split])
+        keys = varying([told(runs[0].settings) for runs in split])
         for runs in split:
-            differs = describe(runs[0].settings, keys) or f"configuration {runs[0].group[:6]}"
+            differs = describe(told(runs[0].settings), keys) or f"configuration {runs[0].group[:6]}"
             rows.append((f"{label} [{differs}]" if len(split) > 1 else label, runs))
         variants = groups([r for r in records if r.method == method and r.variant])
         rows += [(f"{label}, {runs[0].variant}", runs) for runs in sorted(variants, key=lambda runs: runs[0].variant)]

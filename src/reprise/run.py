@@ -99,7 +99,9 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     import torch
 
     from reprise import building, callbacks, dashboard
+    from reprise.memory import keep_freed_memory
 
+    keep_freed_memory()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     if config["hardware"]["threads"]:
         torch.set_num_threads(config["hardware"]["threads"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from reprise.evidence import Record
 from reprise.judging import judge_part, matches, pair
-from reprise.layout import Table, describe, related, right_label, terminal, to_rich
+from reprise.layout import Table, describe, left_label, related, right_label, terminal, to_rich
 from reprise.reported import SCALES, Claim, Column, Part, Reported, Selector, load_reported
 from reprise.results import results_tables
 from reprise.stats import MIN_SEEDS, combine, holds
@@ -60,7 +60,6 @@ def claim_lines(record: Record, reported: Reported, records: Sequence[Record] = 
         for r in records
         if (r.scale, r.protocol) == (record.scale, record.protocol)
         and r.run_key != record.run_key
-        and (r.method != record.method or r.group == record.group)
     ]
     lines = [
         line
@@ -76,6 +75,7 @@ def _claim_line(claim: Claim, ours: bool, record: Record, reported: Reported, th
     parts = [p for p in claim.parts if p.ours is ours and _concerns(p, record)]
     if not parts:
         return ""
+    there = [r for r in there if not _stands_in(r, record, claim)]
     told, held, missing = [], [], []
     for part in parts:
         pairs = [(a, b) for seed, a, b in pair(part, there, record.scale, record.dataset)[0] if seed == record.seed]
@@ -84,8 +84,8 @@ def _claim_line(claim: Claim, ours: bool, record: Record, reported: Reported, th
         for a, b in pairs:
             held.append(holds(a, b, part.relation, part.tolerance))
             told.append(f"{a:{form}}{'' if held[-1] else ', not'} {related(part, f'{b:{form}}')} ({label})")
-        here = record.method == part.left.method
-        missing += [] if pairs else [label if here else reported.display.methods[part.left.method]]
+        here = _selected(part.left, record)
+        missing += [] if pairs else [label if here else left_label(reported, part)]
     recipes = {p.left.method for p in parts}  # a check of another recipe says nothing about this run
     every = [p for p in claim.parts if p.ours is ours and p.left.method in recipes]
     judged = [judge_part(p, there, record.scale, record.dataset).judgement for p in every]
@@ -99,8 +99,19 @@ def _claim_line(claim: Claim, ours: bool, record: Record, reported: Reported, th
 
 
 def _concerns(part: Part, record: Record) -> bool:
-    sides = [side for side in (part.left, part.right) if isinstance(side, Selector)]
-    return any(side.method == record.method and matches(side.where, record.condition) for side in sides)
+    return any(_selected(side, record) for side in (part.left, part.right))
+
+
+def _selected(side: Selector | float, record: Record) -> bool:
+    return isinstance(side, Selector) and side.method == record.method and matches(side.where, record.facts)
+
+
+def _stands_in(other: Record, record: Record, claim: Claim) -> bool:
+    """Whether a run of another configuration would take this run's place on one side of the claim."""
+    if other.method != record.method or other.group == record.group:
+        return False
+    sides = [side for part in claim.parts for side in (part.left, part.right)]
+    return any(_selected(side, record) and _selected(side, other) for side in sides)
 
 
 def print_sweep(entries: Sequence[Mapping[str, Any]]) -> None:

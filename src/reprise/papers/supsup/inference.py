@@ -1,0 +1,331 @@
+"""Which task an image belongs to, when nobody says: the gradient of an objective through a superposition of masks.
+
+With coefficients alpha the superposed network has weights W~ = W * sum_i alpha_i M^i (equation 2). As W~ is linear in
+alpha, dO/dalpha_i = sum_l <M^i_l, A_l> with A_l = W_l * dO/dW~_l: one pass forward and back through the mean mask gives
+A for every i, and what is left is a product of A with the bits of all masks. Neither masks nor gradients are ever held
+as a stack of floats: bits are unpacked a block of columns at a time, while the block is in the cache.
+
+For single images A is an outer product per layer, A_l = W_l * (delta_l a_{l-1}^T), made block by block as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprise.errors import UserError
+from reprise.papers.supsup.objectives import COMPARED, objective_values
+
+if TYPE_CHECKING:
+    from reprise.papers.supsup.bank import MaskBank
+
+Blocks = Iterable[tuple[int, Tensor]]  # first column, and A [n, columns] from there on
+
+
+def _room(device: torch.device) -> tuple[int, int]:
+    """Numbers in a block that is worked on at once, and in weights that are held for a group of images."""
+    return (2**19, 2**23) if device.type == "cpu" else (2**26, 2**28)
+
+
+def alpha_gradients(
+    bank: MaskBank,
+    x: Tensor,
+    objective: str,
+    candidates: Tensor | None = None,
+    per_image: bool = True,
+    chunk: int | None = None,
+) -> Tensor:
+    """dO/dalpha_i at alpha_i = 1/k over k candidates, by the identity above.
+
+    Args:
+        bank: the masks.
+        x: images ``[n, *inputs]``.
+        objective: ``H`` or ``G``.
+        candidates: places of the masks that are superposed; ``None`` = all of the bank.
+        per_image: each image on its own, or the mean over images.
+        chunk: numbers worked on at once; ``None`` = what suits the device. It changes nothing but the time.
+
+    Returns:
+        ``[n, k]`` (``[1, k]`` for the mean), in the order of the candidates.
+    """
+    packed = bank.packed if candidates is None else bank.packed[candidates]
+    weights = bank.mean_weights(candidates)
+    if not per_image:
+        return _contract(packed, _columns(_sensitivities(bank, weights, x[None], objective), len(packed), chunk))
+    if not hasattr(bank.network, "traced"):
+        groups = x.split(_together(bank, x.device))
+        return torch.cat(
+            [
+                _contract(packed, _columns(_sensitivities(bank, weights, part[:, None], objective), len(packed), chunk))
+                for part in groups
+            ]
+        )
+    room = chunk or _room(x.device)[0]
+    return torch.cat([_contract(packed, _outer(bank, weights, part, objective, room)) for part in x.split(512)])
+
+
+def _sensitivities(bank: MaskBank, weights: Sequence[Tensor], x: Tensor, objective: str) -> Tensor:
+    """A ``[T, N]``, all layers in a row, of the mean objective over each row of images ``[T, B, *inputs]``.
+
+    Weights are ``[T, *shape]``, or ``[1, *shape]`` for the same in every row.
+    """
+    with torch.enable_grad():
+        leaves = [w.detach().expand(len(x), *w.shape[1:]).requires_grad_() for w in weights]
+        value = objective_values(bank.network(leaves, x), objective, bank.classes).mean(1).sum()
+        slopes = torch.autograd.grad(value, leaves)
+    return torch.cat([(slope * w).flatten(1) for slope, w in zip(slopes, bank.frozen, strict=True)], 1)
+
+
+def _columns(along: Tensor, masks: int, chunk: int | None) -> Iterator[tuple[int, Tensor]]:
+    width = max(64, (chunk or _room(along.device)[0]) // (masks + len(along)))
+    for start in range(0, along.shape[1], width):
+        yield start, along[:, start : start + width]
+
+
+def _outer(
+    bank: MaskBank, weights: Sequence[Tensor], x: Tensor, objective: str, chunk: int | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of A for each image under the same weights ``[1, *shape]``, some output units of a layer at a time."""
+    with torch.enable_grad():
+        # a graph begins at something that asks for gradients; those of the images themselves are not worked out
+        logits, inputs, sums = bank.network.traced(weights, x[None].detach().requires_grad_())
+        slopes = torch.autograd.grad(objective_values(logits, objective, bank.classes).sum(), sums)
+    room, start = (chunk or _room(x.device)[0]) // (bank.size + len(x)), 0
+    for w, a, delta in zip(bank.frozen, inputs, slopes, strict=True):
+        units = max(1, room // w.shape[1])
+        for part, slope in zip(w.split(units), delta[0].split(units, dim=1), strict=True):
+            yield start, (slope[:, :, None] * part).mul_(a[0].detach()[:, None]).flatten(1)
+            start += part.numel()
+
+
+def _contract(packed: Tensor, blocks: Blocks) -> Tensor:
+    """sum_j A_j M^i_j ``[n, k]`` from blocks of A and packed masks ``[k, bytes]``."""
+    total: Tensor | None = None
+    for start, along in blocks:
+        bits = _bits(packed, start, start + along.shape[1], along.dtype)
+        total = along @ bits.T if total is None else total.addmm_(along, bits.T)
+    return total
+
+
+def _mixed_weights(bank: MaskBank, packed: Tensor, alpha: Tensor) -> list[Tensor]:
+    """W * sum_i alpha_i M^i per layer ``[T, *shape]`` of packed masks ``[k, bytes]`` and coefficients ``[T, k]``."""
+    size = bank.network.size
+    width = max(64, _room(alpha.device)[0] // (alpha.shape[1] + len(alpha)))
+    mixed = alpha.new_empty(len(alpha), size)
+    for start in range(0, size, width):
+        stop = min(start + width, size)
+        mixed[:, start:stop] = alpha @ _bits(packed, start, stop, alpha.dtype)
+    parts = mixed.split([w.numel() for w in bank.frozen], dim=1)
+    return [part.view(-1, *w.shape) * w for part, w in zip(parts, bank.frozen, strict=True)]
+
+
+def _bits(packed: Tensor, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Columns of masks as 0 and 1 ``[k, stop - start]``; the lowest bit of a byte comes first."""
+    first = start // 8
+    part = packed[:, first : -(-stop // 8)]
+    if part.device.type == "cpu":  # numpy's unpacking is several times as fast as anything made of tensor operations
+        bits = torch.from_numpy(np.unpackbits(part.numpy(), axis=1, bitorder="little"))
+    else:
+        bits = ((part[:, :, None] >> torch.arange(8, device=part.device, dtype=torch.uint8)) & 1).flatten(1)
+    return bits[:, start - 8 * first : stop - 8 * first].to(dtype)
+
+
+def _together(bank: MaskBank, device: torch.device) -> int:
+    """Images whose own weights are held at once."""
+    return max(1, _room(device)[1] // bank.network.size)
+
+
+def _own_gradients(
+    bank: MaskBank, x: Tensor, objective: str, packed: Tensor, alpha: Tensor, chunk: int | None = None
+) -> Tensor:
+    """dO/dalpha ``[T, k]`` at any coefficients ``[T, k]``, one row of images ``[T, B, *inputs]`` for each."""
+    along = _sensitivities(bank, _mixed_weights(bank, packed, alpha), x, objective)
+    return _contract(packed, _columns(along, len(packed), chunk))
+
+
+def stacked_gradients(
+    bank: MaskBank, x: Tensor, objective: str, candidates: Tensor | None = None, per_image: bool = False
+) -> Tensor:
+    """The same as `alpha_gradients` by the book: all masks as floats, and autograd through their weighted sum.
+
+    For tests and for measuring; it holds k times the network, and for single images n times more.
+    """
+    chunks = [masks for _, masks in bank.chunks(bank.size, candidates)]
+    stack = [torch.cat(layer) for layer in zip(*chunks, strict=True)]
+    rows = x[:, None] if per_image else x[None]
+    k = len(stack[0])
+    with torch.enable_grad():
+        alpha = torch.full((len(rows), k), 1 / k, dtype=stack[0].dtype, device=x.device, requires_grad=True)
+        weights = [torch.tensordot(alpha, masks, 1) * w for masks, w in zip(stack, bank.frozen, strict=True)]
+        value = objective_values(bank.network(weights, rows), objective, bank.classes).mean(1).sum()
+        return torch.autograd.grad(value, alpha)[0]
+
+
+def one_shot(
+    bank: MaskBank, x: Tensor, objective: str = "H", candidates: Tensor | None = None, per_image: bool = True
+) -> Tensor:
+    """Tasks ``[n]`` (``[1]`` when all images decide together): the largest -dO/dalpha_i at alpha_i = 1/k (equation 4).
+
+    Only stored masks can win; of equal ones the first does.
+
+    Raises:
+        UserError: there is no mask to choose.
+    """
+    among = _among(bank, candidates)
+    return among[alpha_gradients(bank, x, objective, _or_all(bank, among), per_image).argmin(1)]
+
+
+def binary(
+    bank: MaskBank, x: Tensor, objective: str = "H", candidates: Tensor | None = None, per_image: bool = True
+) -> Tensor:
+    """Tasks ``[n]`` (or ``[1]``): keep the better half of the candidates, superpose those alone, and again.
+
+    Of m candidates floor((m + 1) / 2) stay, of equal ones the first, so that ceil(log2 k) rounds leave one. (Keeping
+    what is not above the median, as one would write it down, may go on for ever when there are ties.)
+
+    Raises:
+        UserError: there is no mask to choose.
+    """
+    among = _among(bank, candidates)
+    gradients = alpha_gradients(bank, x, objective, _or_all(bank, among), per_image)
+    sets = among[_better_half(gradients)]
+    if not per_image:
+        while sets.shape[1] > 1:
+            gradients = alpha_gradients(bank, x, objective, sets[0], per_image=False)
+            sets = sets.gather(1, _better_half(gradients))
+        return sets[0]
+    # images that like the same mask have much the same candidates left, so that few are unpacked for a group of them
+    order = gradients.argmin(1).argsort()
+    tasks = among.new_empty(len(x))
+    for group in order.split(_together(bank, x.device)):
+        tasks[group] = _halved(bank, x[group, None], objective, sets[group])
+    return tasks
+
+
+def _halved(bank: MaskBank, x: Tensor, objective: str, sets: Tensor) -> Tensor:
+    """The last candidate ``[T]`` of each row of `binary` from candidates ``[T, m]`` on, images ``[T, B, *inputs]``."""
+    while sets.shape[1] > 1:
+        union, places = sets.unique(return_inverse=True)
+        alpha = x.new_zeros(len(sets), len(union), dtype=bank.frozen[0].dtype).scatter_(1, places, 1 / sets.shape[1])
+        gradients = _own_gradients(bank, x, objective, bank.packed[union], alpha).gather(1, places)
+        sets = sets.gather(1, _better_half(gradients))
+    return sets[:, 0]
+
+
+def _better_half(gradients: Tensor) -> Tensor:
+    """Places ``[T, (m + 1) // 2]``, ascending, of the smallest of ``[T, m]``; of equal ones the first."""
+    keep = (gradients.shape[1] + 1) // 2
+    return gradients.argsort(dim=1, stable=True)[:, :keep].sort(dim=1).values
+
+
+@torch.no_grad()
+def exhaustive(
+    bank: MaskBank, x: Tensor, objective: str = "H", candidates: Tensor | None = None, per_image: bool = True
+) -> Tensor:
+    """Tasks ``[n]`` (or ``[1]``) by one pass per mask: the mask under which the objective is lowest.
+
+    The control: no inference by the entropy can see more. G, whose value means nothing, is replaced by
+    `objectives.superfluous`.
+
+    Raises:
+        UserError: there is no mask to choose.
+    """
+    among = _among(bank, candidates)
+    room = _room(x.device)[1]
+    images = max(1, min(len(x), room // 4096))
+    values = x.new_empty(1 if not per_image else len(x), bank.size)
+    width = bank.network.size + images * sum(w.shape[0] for w in bank.frozen)
+    for places, masks in bank.chunks(max(1, room // width), _or_all(bank, among)):
+        weights = [m * w for m, w in zip(masks, bank.frozen, strict=True)]
+        found = torch.cat(
+            [
+                COMPARED[objective](bank.network(weights, part.expand(len(places), *part.shape)), bank.classes)
+                for part in x.split(images)
+            ],
+            1,
+        )
+        values[:, places] = found.T if per_image else found.mean(1)[None]
+    return among[values[:, among].argmin(1)]
+
+
+def gradient_descent(
+    bank: MaskBank,
+    x: Tensor,
+    objective: str = "H",
+    candidates: Tensor | None = None,
+    per_image: bool = True,
+    steps: int = 10,
+    rate: float = 1.0,
+) -> Tensor:
+    """Tasks ``[n]`` (or ``[1]``): the largest coefficient after some steps down the objective (equation 3).
+
+    After alpha <- alpha - rate * dO/dalpha the coefficients are brought back to what they are the weights of a mean:
+    the gradient's mean over candidates is left out, as it moves none against another, negative ones become 0, and the
+    sum is made 1. The paper names neither a rate nor a number of steps.
+
+    Raises:
+        UserError: there is no mask to choose.
+    """
+    among = _among(bank, candidates)
+    packed = bank.packed[among]
+    rows = x[:, None] if per_image else x[None]
+    start = torch.full((1, len(among)), 1 / len(among), dtype=bank.frozen[0].dtype, device=x.device)
+    first = _stepped(start, alpha_gradients(bank, x, objective, _or_all(bank, among), per_image), rate)
+    tasks = []
+    together = _together(bank, x.device)
+    for part, alpha in zip(rows.split(together), first.split(together), strict=True):
+        for _ in range(steps - 1):
+            alpha = _stepped(alpha, _own_gradients(bank, part, objective, packed, alpha), rate)
+        tasks.append(among[alpha.argmax(1)])
+    return torch.cat(tasks)
+
+
+def _stepped(alpha: Tensor, gradients: Tensor, rate: float) -> Tensor:
+    """One step on the simplex; what it is divided by is 1 at least."""
+    moved = (alpha - rate * (gradients - gradients.mean(1, keepdim=True))).clamp(min=0)
+    return moved / moved.sum(1, keepdim=True)
+
+
+def _among(bank: MaskBank, candidates: Tensor | None) -> Tensor:
+    """Places of the masks to choose among, ascending."""
+    among = torch.arange(bank.size, device=bank.packed.device) if candidates is None else candidates.unique()
+    if not len(among):
+        raise UserError("there is no mask to choose a task from: train at least one task first.")
+    return among
+
+
+def _or_all(bank: MaskBank, among: Tensor) -> Tensor | None:
+    """``None`` for all masks, whose mean a bank may know already."""
+    return None if len(among) == bank.size else among
+
+
+# (bank, x, objective, candidates, per_image) -> tasks
+INFERENCE: dict[str, Callable[..., Tensor]] = {
+    "oneshot": one_shot,
+    "binary": binary,
+    "exhaustive": exhaustive,
+    "gradient": gradient_descent,
+}
+
+
+def uniformity(gradients: Tensor, k: int | None = None) -> float:
+    """k max_i nu_i with nu = softmax(-dO/dalpha) of gradients ``[k]`` (section 3.4).
+
+    It is exp(v_max) over the mean of exp(v), v = -dO/dalpha: 1 when all masks look alike to the images, k at most.
+    """
+    shares = (-gradients.flatten().double()).log_softmax(0)
+    return math.exp(math.log(k or gradients.numel()) + float(shares.max()))
+
+
+def is_new(gradients: Tensor, eps: float) -> bool:
+    """Whether no mask stands out, so that the images are of a new task: k max_i nu_i < 1 + eps.
+
+    With a single mask the left side is 1 whatever the images are, so that every image is new to it: the rule needs
+    other masks to compare with, as the official code has in five that start untrained.
+    """
+    return uniformity(gradients) < 1 + eps
