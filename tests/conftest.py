@@ -36,12 +36,12 @@ def train(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., ha
 
 @pytest.fixture(scope="session")
 def debug_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
-    """Config and folder of a run of two batches, made once per method."""
+    """Config and folder of a run that was cut short, made once per method."""
     made: dict[str, tuple[Any, Path]] = {}
 
     def get(method: str) -> tuple[Any, Path]:
         if method not in made:
-            cfg = harness.small(method, tmp_path_factory.mktemp(method), "trainer=debug")
+            cfg = harness.cut(method, tmp_path_factory.mktemp(method))
             made[method] = cfg, harness.run(cfg)
         return made[method]
 

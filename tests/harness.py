@@ -18,6 +18,7 @@ from typing import Any
 
 import hydra
 import pytest
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
@@ -28,16 +29,48 @@ CONF = ROOT / "conf"
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DATASETS = sorted(path.stem for path in (CONF / "dataset").glob("*.yaml"))
 
-# Sizes at which a run takes less than a second; one thread, so that two processes compute the same bits.
+
+def config_of(method: str) -> dict[str, Any]:
+    """What a method's file says, and where it builds on another method's, that too."""
+    own = yaml.safe_load((CONF / "method" / f"{method}.yaml").read_text())
+    bases = [base for base in own.get("defaults", ()) if isinstance(base, str) and base in METHODS]
+    return {key: value for base in bases for key, value in config_of(base).items()} | own.get("method", {})
+
+
+PAPERS = {method: config_of(method)["paper"] for method in METHODS}  # method -> paper
+
+
+def methods_of(*papers: str) -> list[str]:
+    """The methods of some papers."""
+    return [method for method in METHODS if PAPERS[method] in papers]
+
+
+VALUATION = methods_of("dvrl")
+
+# Per paper, sizes at which a run takes less than a second.
 STEPS = ("method.module.predictor.steps=3", "method.module.predictor.final_steps=5")
-SMALL = (
-    "logger=csv",
-    "hardware.threads=1",
-    "method.datamodule.train_size=60",
-    "method.datamodule.validation_size=40",
-    "method.datamodule.test_size=50",
-    *STEPS,
-)
+SIZES = {
+    "dvrl": (
+        "method.datamodule.train_size=60",
+        "method.datamodule.validation_size=40",
+        "method.datamodule.test_size=50",
+        *STEPS,
+    ),
+    "supsup": (
+        "method.datamodule.num_tasks=3",
+        "method.datamodule.train_size=80",
+        "method.datamodule.test_size=60",
+        "method.module.steps=3",
+        "method.module.batch_size=16",
+        "method.module.network.hidden=[16,12]",
+        "method.module.evaluation.images=16",
+        "method.module.evaluation.matrix_images=8",
+    ),
+}
+# How a run is cut short so that it still has everything that a whole one has.
+CUT = {"dvrl": ("trainer=debug",), "supsup": ("trainer.limit_batches=2",)}
+ALWAYS = ("logger=csv", "hardware.threads=1")  # one thread, so that two processes compute the same bits
+SMALL = (*ALWAYS, *SIZES["dvrl"])
 FEW = (
     "method.module.predictor.steps=1",
     "method.module.predictor.final_steps=1",
@@ -73,11 +106,16 @@ def compose(*overrides: str) -> Any:
 
 def small(method: str, out: Path, *overrides: str, predictor: str | None = None) -> Any:
     """The config of a run that takes less than a second; with another predictor than the method's own where asked."""
-    sizes = SMALL
+    sizes = SIZES[PAPERS[method]]
     if predictor:
-        shared = [option for option in SMALL if option not in STEPS]
+        shared = [option for option in sizes if option not in STEPS]
         sizes = (f"predictor={predictor}", *shared, *PREDICTORS[predictor])
-    return compose(f"method={method}", *sizes, f"paths.output_dir={out}", *overrides)
+    return compose(f"method={method}", *ALWAYS, *sizes, f"paths.output_dir={out}", *overrides)
+
+
+def cut(method: str, out: Path, *overrides: str) -> Any:
+    """The same, of a run that is no evidence because the trainer cuts it short."""
+    return small(method, out, *CUT[PAPERS[method]], *overrides)
 
 
 def folder_of(cfg: Any) -> Path:

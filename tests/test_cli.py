@@ -39,7 +39,8 @@ def test_help_names_choices_and_examples_without_heavy_imports():
     assert imported == set()
     assert "python train.py method=dvrl dataset=adult seed=3" in text
     assert "dataset: adult, blog, breast_cancer" in text
-    for group in ("dataset", "hardware", "logger", "method", "predictor", "trainer"):
+    ours = {path.name for path in harness.CONF.iterdir() if path.is_dir()} - {"hydra", "protocol"}
+    for group in ours - {"experiment", "sweep"}:
         assert f"\n{group}: {', '.join(harness.options(group))}" in text
 
 
@@ -63,6 +64,8 @@ def test_typing_errors_import_nothing_heavy(typo):
 
 TYPOS = {
     ("method=dvlr",): ["method/dvlr", "knn_shapley"],
+    ("method=supsup", "scenario=gsn"): ["scenario/gsn", "gns"],
+    ("method=supsup", "method.module.output=3"): ["method.module.output", "did you mean `outputs`?"],
     ("dataset=mnits",): ["dataset/mnits", "mnist"],
     ("hardware=tpu",): ["hardware/tpu", "cpu"],
     ("sede=1",): ["`sede`", "did you mean `seed`?"],
@@ -112,6 +115,41 @@ VALUES = {
     ("seed=-1",): ["seed=-1", "between 0 and"],
     ("seed=4294967296",): ["seed=4294967296", "between 0 and"],
 }
+
+
+STREAMS = {
+    ("method.module.outputs=5",): ["method.module.outputs=5", "10 classes"],
+    ("method.module.steps=0",): ["method.module.steps=0", "greater than 0"],
+    ("method.module.scenario=gg",): ["scenario=gg", "method.module.inference=given"],
+    ("method.module.inference=given",): ["scenario=gnu", "method.module.inference"],
+    ("method.module.objective=G", "method.module.outputs=10"): ["objective", "outputs"],
+    ("method.module.optimizer.lr=-1",): ["method.module.optimizer"],
+    ("method.datamodule.num_tasks=0",): ["method.datamodule.num_tasks=0", "greater than 0"],
+    ("method.datamodule.num_tasks=null",): ["method.datamodule.num_tasks"],
+    ("method.datamodule.train_size=1797",): ["method.datamodule.train_size=1797", "dataset=digits"],
+    ("method.datamodule.kind=folded",): ["method.datamodule.kind='folded'", "rotated"],
+    ("stream=rotated", "method.datamodule.num_tasks=9"): ["method.datamodule.num_tasks=9", "45 degrees"],
+    ("stream=split", "method.datamodule.classes_per_task=3"): ["classes_per_task=3", "dataset=digits", "2, 5"],
+    ("hardware=ddp",): ["method=supsup", "one device", "hardware=cpu"],
+    ("scenario=gnu", "network=gem_resnet18"): ["network=gem_resnet18", "scenario=gg"],
+}
+
+
+@pytest.mark.parametrize("argv", STREAMS, ids=" ".join)
+def test_an_impossible_stream_is_one_sentence(train, argv):
+    sentence = train("logger=csv", "method=supsup", *argv).sentence()
+    assert all(word in sentence for word in STREAMS[argv]), sentence
+
+
+def test_a_method_for_images_names_the_data_sets_of_images(train, monkeypatch):
+    from reprise.papers.dvrl.baselines import RandomValues
+
+    monkeypatch.setattr(RandomValues, "kinds", ("image",), raising=False)
+    sentence = train("method=random", *SMALL, "dataset=breast_cancer").sentence()
+    assert "method=random works on image data, dataset=breast_cancer has table data" in sentence
+    names = sentence.partition("suitable data sets: ")[2].rstrip(".").split(", ")
+    assert {"digits", "mnist", "cifar100"} <= set(names)
+    assert not {"adult", "csv", "rossmann"} & set(names)
 
 
 @pytest.mark.parametrize("argv", VALUES, ids=" ".join)

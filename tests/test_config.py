@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 import yaml
-from harness import CONF, DATASETS, METHODS, compose, options
+from harness import CONF, DATASETS, METHODS, PAPERS, VALUATION, compose, options
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from reprise.building import TABLES
 from reprise.config import content, group_key, protocol_key, resolved, run_key
 from reprise.errors import UserError
 
@@ -44,21 +45,35 @@ def test_every_method_composes_with_every_dataset(method):
         user = ["dataset.path=mine.csv", "dataset.target=y", "dataset.checksum=0"] if dataset == "csv" else []
         config = resolved(compose(f"method={method}", f"dataset={dataset}", *user))
         assert (config["method"]["name"], config["dataset"]["name"]) == (method, dataset)
-        assert config["method"]["module"]["predictor"]["_target_"], "the method brings its predictor"
+        assert config["method"]["paper"] == PAPERS[method]
         keys.add(run_key(config))
     assert len(keys) == len(DATASETS)
 
 
-@pytest.mark.parametrize("group", ["predictor", "trainer", "hardware", "logger"])
-def test_every_choice_of_the_other_groups_composes(group):
+@pytest.mark.parametrize("method", VALUATION)
+def test_every_valuation_method_brings_its_predictor(method):
+    assert resolved(compose(f"method={method}"))["method"]["module"]["predictor"]["_target_"]
+
+
+GROUPS = {"dvrl": ("predictor", "trainer", "hardware", "logger"), "supsup": ("stream", "network", "search", "scenario")}
+
+
+@pytest.mark.parametrize(("method", "group"), [(method, group) for method in GROUPS for group in GROUPS[method]])
+def test_every_choice_of_the_other_groups_composes(method, group):
     for choice in options(group):
-        assert resolved(compose(f"{group}={choice}"))["method"]["name"] == "dvrl"
+        assert resolved(compose(f"method={method}", f"{group}={choice}"))["method"]["name"] == method
+
+
+def test_tables_are_known_without_loading_them():
+    """The refusal of a data set names the others of the right kind, and a config does not say its kind."""
+    tables = [name for name in DATASETS if "image" not in (CONF / "dataset" / f"{name}.yaml").read_text()]
+    assert sorted(TABLES) == tables
 
 
 def compose_all(group: str, name: str) -> list[dict]:
     """The configs of all combinations in a file, with its first seed."""
-    cfg = compose(f"{group}={name}")
-    params = choices(cfg.hydra.sweeper.params) if "hydra" in cfg else {}
+    file = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())  # a composed config is without its Hydra part
+    params = choices(file["hydra"]["sweeper"]["params"]) if "hydra" in file else {}
     params = {key: values[:1] if key == "seed" else values for key, values in params.items()}
     combinations = itertools.product(*([f"{key}={value}" for value in values] for key, values in params.items()))
     return [resolved(compose(f"{group}={name}", *combination)) for combination in combinations]
@@ -72,7 +87,10 @@ def test_every_experiment_composes():
 
 @pytest.mark.parametrize("name", options("sweep"))
 def test_every_combination_of_a_sweep_composes_to_a_run_of_its_own(name):
+    bare = compose(f"sweep={name}")  # what Hydra composes first, with what the command line fixes
+    assert bare.method.paper == name.split("/")[0], "so that keys of the paper can be given beside the sweep"
     configs = compose_all("sweep", name)
+    assert len(configs) > 1 or name == "dvrl/official_adult"
     assert len({run_key(config) for config in configs}) == len(configs)
     for config in configs:
         assert config["method"]["paper"] == name.split("/")[0]
@@ -133,6 +151,7 @@ def test_where_and_how_it_is_shown_does_not_change_the_key(override):
         "method.module.learning_rate=0.02",
         "method.module.predictor.l2=0.1",
         "method.datamodule.noise_rate=0.4",
+        "method=supsup",
     ],
 )
 def test_what_determines_the_numbers_changes_the_key(override):
@@ -144,6 +163,14 @@ def test_the_key_is_stable():
     config = {"dataset": {"name": "d"}, "method": {"name": "m"}, "seed": 0, "paths": {"output_dir": "x"}}
     assert content(config) == {"dataset": {"name": "d"}, "method": {"name": "m"}, "seed": 0}
     assert run_key(config) == "1ba761a67fac"
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["network=fc", "search=edge_popup", "scenario=gg", "stream=rotated", "method.module.evaluation.images=7"],
+)
+def test_what_a_stream_is_learned_with_changes_the_key(override):
+    assert key("method=supsup", override) != key("method=supsup")
 
 
 def test_a_users_file_is_known_by_its_content_not_by_its_path(tmp_path):
@@ -199,3 +226,5 @@ def test_methods_on_the_same_data_share_a_protocol():
     assert of("method=dvrl") == of("method=loo") == of("method=random", "seed=5")
     assert of("method=dvrl") != of("method=dvrl", "method.datamodule.noise_rate=0.4")
     assert of("method=dvrl") != of("method=dvrl", "dataset=breast_cancer")
+    assert of("method=supsup") == of("method=supsup", "method.module.outputs=25")
+    assert of("method=supsup") != of("method=supsup", "method.datamodule.num_tasks=7")

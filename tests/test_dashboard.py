@@ -60,6 +60,16 @@ def test_a_sweep_leaves_one_offline_run_per_job_that_agrees_with_the_local_files
         assert run["name"] == f"{method} digits seed 3"
 
 
+def test_a_stream_of_tasks_is_mirrored_with_its_figures_and_tables(tmp_path):
+    folder = harness.run(small("supsup", tmp_path, "logger=wandb", "table=supsup/hopfield"))
+    (offline_run,) = offline_runs(tmp_path)
+    shown, metrics = inspect(offline_run, "--summary"), harness.read(folder / "metrics.json")
+    assert {name: shown["summary"][name] for name in metrics} == metrics
+    assert {"accuracy", "entropy", "tasks", "curve", "accuracy_matrix"} <= set(shown["summary"])
+    (run,) = [record["run"] for record in inspect(offline_run) if record["type"] == "run"]
+    assert run["tags"] == ["supsup", "supsup/hopfield"]
+
+
 def test_group_job_type_and_tags_let_the_dashboard_compare(tmp_path):
     cfg = mirrored("random", tmp_path, "table=dvrl/label_noise")
     harness.run(cfg)

@@ -21,7 +21,7 @@ from reprise.drawings import (
     standing,
     styles,
 )
-from reprise.reported import Column, load_reported, parse
+from reprise.reported import Column, available_papers, load_reported, parse
 from reprise.stats import interval
 
 DISPLAY = {
@@ -75,11 +75,26 @@ def named(ax):
 # --- names and styles -------------------------------------------------------------------------------------------------
 
 
-def test_every_method_of_a_paper_has_a_style_of_its_own():
-    found = styles(load_reported("dvrl"))
-    assert len(set(found.values())) == len(found) == len(load_reported("dvrl").display.methods)
+@pytest.mark.parametrize("paper", available_papers())
+def test_every_method_of_a_paper_has_a_style_of_its_own(paper):
+    found = styles(load_reported(paper))
+    assert len(set(found.values())) == len(found) == len(load_reported(paper).display.methods)
     compared = list(found.values())[:12]
-    assert len({style.colour for style in compared}) == 12
+    assert len({style.colour for style in compared}) == len(compared)
+
+
+def test_a_claim_without_runs_leaves_the_figure_of_methods_to_the_next():
+    raw = yaml.safe_load(YAML) | {"display": DISPLAY}
+    raw["claims"] = [dict(raw["claims"][0], id="C0", where={"rate": 0.9}), *raw["claims"]]
+    assert methods_figure(parse(raw), both(), "cpu") is not None
+
+
+def test_a_setting_can_be_swept():
+    raw = yaml.safe_load(YAML) | {"display": DISPLAY | {"curves": [DISPLAY["curves"][0] | {"by": "width"}]}}
+    records = [run("ours", s, settings={"width": w}, group=f"g{w}", table="toy/size") for w in (1, 2) for s in range(3)]
+    reported = parse(raw)
+    (ax,) = curve_figure(reported, reported.display.curves[0], records, "cpu").axes
+    assert lines(ax, styles(reported)["ours"].marker) == [[(1.0, 0.8), (2.0, 0.8)]]
 
 
 def test_methods_that_claims_compare_come_first(reported):
@@ -95,6 +110,19 @@ def test_the_runs_that_stand_for_a_method_are_those_that_claims_take(reported):
     found = standing(reported, records)
     assert list(found) == ["ours", "base"]
     assert [r.seed for r in found["ours"]] == [0, 1, 2]
+
+
+def test_settings_that_a_claim_selects_stand_for_the_method():
+    raw = yaml.safe_load(YAML) | {"display": DISPLAY}
+    raw["claims"][0]["parts"][0]["left"]["where"] = {"width": 9, "depth": 1}
+    reported = parse(raw)
+    wide = [run("ours", s, settings={"width": 9, "depth": 1}, group="wide") for s in range(2)]
+    more = [run("ours", s, settings={"width": 3, "depth": 1}, group="narrow") for s in range(3)]
+    assert standing(reported, wide + more)["ours"] == wide
+    assert standing(reported, more)["ours"] == more
+    deep = [run("ours", s, settings={"width": 3, "depth": 2}, group="deep") for s in range(4)]
+    assert standing(reported, more + deep)["ours"] == deep
+    assert standing(reported, more + deep, free="width")["ours"] == more
 
 
 def test_what_is_written_about_data_and_seeds():

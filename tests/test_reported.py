@@ -73,6 +73,32 @@ def test_the_right_side_of_a_part_inherits_from_the_left():
     assert (third.right, third.ours) == (0.5, True)
 
 
+def test_settings_of_a_side_are_its_own():
+    """What the claim says holds on both sides; what the left one adds holds for the same method only."""
+    raw = copy.deepcopy(GOOD)
+    left = {"method": "ours", "metric": "test/accuracy", "where": {"width": 9, "depth": 1}}
+    rights = [{"method": "base"}, {"where": {"width": 3}}, {"method": "base", "where": {"width": 2}}]
+    raw["claims"][0]["parts"] = [{"left": left, "relation": ">", "right": right} for right in rights]
+    parts = parse(raw).claims[0].parts
+    assert all(part.left.where == {"rate": 0.2, "width": 9, "depth": 1} for part in parts)
+    assert [part.right.method for part in parts] == ["base", "ours", "base"]
+    assert [part.right.where for part in parts] == [
+        {"rate": 0.2},
+        {"rate": 0.2, "width": 3, "depth": 1},
+        {"rate": 0.2, "width": 2},
+    ]
+
+
+@pytest.mark.parametrize("name", ["forgetting", "accuracy/inferred/official@250", "task_id/accuracy", "bytes/bank"])
+def test_names_of_metrics(name):
+    assert METRIC.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["", "/accuracy", "accuracy/", "a//b", "Accuracy", "test accuracy", "@3"])
+def test_what_is_no_name_of_a_metric(name):
+    assert not METRIC.fullmatch(name)
+
+
 def broken(path: str, value: object) -> dict:
     """GOOD with one value replaced (``None`` as the last step of a list appends)."""
     raw = copy.deepcopy(GOOD)
@@ -110,7 +136,7 @@ def broken(path: str, value: object) -> dict:
         ("cells/0/experiment/dataset", None, "lacks 'dataset'"),
         ("cells/0/experiment/method", "Ours!", "malformed method"),
         ("cells/0/experiment/method", "other", "unknown method"),
-        ("cells/0/experiment/metric", "accuracy", "malformed metric"),
+        ("cells/0/experiment/metric", "test/", "malformed metric"),
         ("cells/0/experiment/metric", "test/acuracy", "unknown metric"),
         ("cells/0/experiment/scale", "smoke", "unknown scale 'smoke'"),
         ("claims/0/scales", ["huge"], "unknown scale 'huge'"),
@@ -120,7 +146,9 @@ def broken(path: str, value: object) -> dict:
         ("claims/0/parts/2/right/method", "base", "stand alone"),
         ("claims/0/datasets", [], "names no data sets"),
         ("claims/1/reason", "", "needs parts, or the reason"),
-        ("display/columns/0/metric", "accuracy", "malformed metric"),
+        ("display/columns/0/metric", "Test accuracy", "malformed metric"),
+        ("claims/0/where", "rate", "'where' must be a mapping"),
+        ("claims/0/parts/0/right/where", [1], "'where' must be a mapping"),
         ("display/columns/0/format", "nonsense", "no number format"),
         ("display/columns/0/beside", ["reference/none"], "unknown metric"),
         ("title", None, "lacks 'title'"),
@@ -183,3 +211,16 @@ def test_the_abstract_follows_from_the_cells():
             rival = 100 - v[f"{kind}.learning_to_reweight.{data}"]
             cuts.append((rival - (100 - v[f"{kind}.dvrl.{data}"])) / rival)
     assert 100 * sum(cuts) / 4 == pytest.approx(v["headline.robust_learning.dvrl_vs_state_of_the_art"], abs=0.05)
+
+
+def test_supsup_was_typed_as_the_sources_say():
+    """Numbers that follow from others: the notebook's means, and a hundred networks of the size of one."""
+    reported = load_reported("supsup")
+    v = {c.id: c.value for c in reported.cells}
+    assert [c.id for c in reported.claims if " " not in c.id] == [f"C{i}" for i in range(1, 12)]
+    mean = sum(v[f"notebook.task{t}"] for t in range(5)) / 5
+    assert mean == pytest.approx(v["notebook.gns"], abs=1e-9)
+    assert mean == pytest.approx(v["notebook.mean"], abs=0.005)
+    assert v["fig2_left_bytes.upper_bound"] == pytest.approx(100 * v["fig2_left_bytes.single_model"], rel=1e-4)
+    judged = {c.experiment.scale for c in reported.cells if c.experiment}
+    assert judged == {"paper"}

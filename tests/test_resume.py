@@ -8,7 +8,8 @@ from pathlib import Path
 
 import harness
 import pytest
-from harness import SMALL, small
+from harness import SMALL, methods_of, numbers, small
+from safetensors import safe_open
 
 from reprise import callbacks, run
 
@@ -23,6 +24,7 @@ STATEFUL = {
     "dvrl_official_code": ["method.module.outer_steps=51"],
     "loo": ["method.module.together=20"],
 }
+STREAM = ["method.module.steps=4", "method.module.parallel=1"]  # two epochs per task
 LONG = ["method=dvrl", *SMALL, "method.module.outer_steps=400"]
 
 
@@ -41,9 +43,15 @@ def straight(tmp_path_factory):
 
 def results(folder):
     """What two runs of the same config must share to the last bit; methods that log nothing have no history."""
-    names = ("data_values.csv", "removal_curve.csv", "discovery_curve.csv", "metrics.csv", "valuer.safetensors")
-    files = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-    return files | {"metrics": harness.numbers(folder)}
+    files = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    assert len(files) >= 3
+    return files | {path.name: tensors(path) for path in folder.glob("*.safetensors")} | {"metrics": numbers(folder)}
+
+
+def tensors(path):
+    """A file's tensors and what is written about them, whose order within the file is not fixed."""
+    with safe_open(path, framework="np") as file:
+        return {name: file.get_tensor(name).tobytes() for name in file.keys()} | {"about": file.metadata()}  # noqa: SIM118
 
 
 def stop_at(call, owner, name, after=False):
@@ -103,6 +111,43 @@ def test_every_method_with_state_goes_on_where_it_stopped(straight, tmp_path, mo
     done = 2 if method == "loo" else 34
     assert f"going on at step {done} of" in capsys.readouterr().err
     assert results(folder) == results(straight(method))
+
+
+@pytest.fixture(scope="module")
+def short_epochs():
+    """Two optimiser steps between two checkpoints, so that a run is also stopped within a task."""
+    from reprise.papers.supsup import continual
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(continual, "EPOCH", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def straight_stream(tmp_path_factory, short_epochs):
+    """Folder of the uninterrupted run of a method that learns a stream, made once."""
+    made = {}
+
+    def get(method):
+        if method not in made:
+            made[method] = harness.run(small(method, tmp_path_factory.mktemp(method), *STREAM))
+        return made[method]
+
+    return get
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("method", methods_of("supsup"))
+def test_a_stream_goes_on_within_a_task_and_between_tasks(straight_stream, tmp_path, monkeypatch, method, epoch):
+    cfg = small(method, tmp_path, *STREAM)
+    with monkeypatch.context() as patch:
+        name = "on_train_epoch_end"
+        patch.setattr(callbacks.LastCheckpoint, name, stop_at(epoch, callbacks.LastCheckpoint, name, after=True))
+        with pytest.raises(KeyboardInterrupt):
+            harness.run(cfg)
+    folder = harness.folder_of(cfg)
+    assert harness.read(folder / "status.json")["state"] == "interrupted"
+    assert results(harness.run(cfg)) == results(straight_stream(method))
 
 
 def test_a_half_written_checkpoint_is_ignored(straight, tmp_path, monkeypatch):

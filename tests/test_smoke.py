@@ -1,4 +1,4 @@
-"""Two batches of every method on the embedded data: does everything fit together?"""
+"""A moment of every method on the embedded data: does everything fit together?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import harness
 import pytest
-from harness import METHODS, PREDICTORS, SMALL, options
+from harness import ALWAYS, CUT, METHODS, PAPERS, PREDICTORS, SIZES, SMALL, VALUATION, methods_of, options
 
 from reprise.errors import UserError
 
@@ -16,6 +16,11 @@ REFUSED = {
     ("l2rw", "boosted_trees"): "differentiates the predictor",
     **{("g_shapley", predictor): "single-sample steps" for predictor in (*NETWORKS, "boosted_trees")},
 }
+# metrics of every method of a paper that are shares of something
+SHARES = {
+    "dvrl": ("discovery/auroc", "discovery/tpr_at_noise_rate", "weighted/test_accuracy", "reference/all"),
+    "supsup": ("accuracy/given", "accuracy/after_training", "accuracy/chance"),
+}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -24,15 +29,26 @@ def test_every_method_runs(debug_run, method):
     metrics = harness.read(folder / "metrics.json")
     assert harness.read(folder / "status.json") == {"state": "done", "error": None}
     assert all(math.isfinite(value) for value in metrics.values())
-    for name in ("discovery/auroc", "discovery/tpr_at_noise_rate", "weighted/test_accuracy", "reference/all"):
+    for name in SHARES[PAPERS[method]]:
         assert 0 <= metrics[name] <= 1
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if "trainer=debug" not in CUT[PAPERS[m]]])
+def test_two_batches_are_enough(tmp_path, method):
+    """`trainer=debug` stops before the last task, and what is there by then is judged."""
+    folder = harness.run(harness.small(method, tmp_path, "trainer=debug"))
+    assert harness.read(folder / "status.json")["state"] == "done"
+
+
+def test_every_paper_has_sizes_for_the_tests():
+    assert set(SIZES) == set(CUT) == set(SHARES) == set(PAPERS.values())
 
 
 def test_every_predictor_has_sizes_for_the_smoke_tests():
     assert sorted(PREDICTORS) == options("predictor")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VALUATION)
 @pytest.mark.parametrize("predictor", [name for name in PREDICTORS if name != "linear"])  # the methods' own
 def test_every_method_runs_with_every_predictor(tmp_path, method, predictor):
     """Or says in a sentence why it cannot."""
@@ -49,10 +65,10 @@ def test_every_method_runs_with_every_predictor(tmp_path, method, predictor):
     assert 0 <= metrics["discovery/auroc"] <= 1
 
 
-NUMBERS = [m for m in METHODS if m != "knn_shapley"]
+NUMBERS = [m for m in VALUATION if m != "knn_shapley"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VALUATION)
 def test_every_method_values_a_users_table(train, tmp_path, method):
     """Text and holes among the inputs; numbers as the target where the method can."""
     path = tmp_path / "my.csv"
@@ -71,3 +87,25 @@ def test_every_method_values_a_users_table(train, tmp_path, method):
         "nobody knows which of the user's labels are wrong"
     )
     assert not (folder / "discovery_curve.csv").exists()
+
+
+@pytest.mark.parametrize("method", methods_of("supsup"))
+def test_a_method_for_images_refuses_a_table(train, method):
+    sentence = train(f"method={method}", *ALWAYS, "dataset=breast_cancer").sentence()
+    assert "dataset=breast_cancer" in sentence
+    assert "digits, mnist" in sentence, "it says what to use instead"
+    assert "adult" not in sentence
+
+
+# Each scenario with what it needs; a network with BatchNorm must be told the task.
+SCENARIOS = [f"scenario={name}" for name in options("scenario")]
+STREAMS = ["stream=rotated", "stream=split", "stream=split_mnist"]  # the others need data of their own
+SEARCHES = ["search=edge_popup"]
+
+
+@pytest.mark.parametrize("choice", [*SCENARIOS, *STREAMS, *SEARCHES])
+def test_every_scenario_stream_and_search_runs(tmp_path, choice):
+    folder = harness.run(harness.small("supsup", tmp_path, choice))
+    metrics = harness.read(folder / "metrics.json")
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert ("accuracy/inferred" in metrics) == (choice != "scenario=gg")

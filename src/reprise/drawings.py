@@ -27,7 +27,7 @@ from reprise.canvas import (
     legend,
 )
 from reprise.evidence import Record
-from reprise.judging import groups, judge_claim, values
+from reprise.judging import groups, judge_claim, matches, values
 from reprise.layout import describe, scales_of, varying
 from reprise.reported import Claim, Column, Curve, Reported, Selector
 from reprise.results import curve_records
@@ -72,10 +72,24 @@ def styles(reported: Reported) -> dict[str, Style]:
     return {m: Style(colours[i % len(colours)], MARKERS[i // n % len(MARKERS)]) for i, m in enumerate(ordered)}
 
 
-def standing(reported: Reported, records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The runs that stand for each method of ``display`` in claims, in its order; never a variant."""
+def standing(reported: Reported, records: Sequence[Record], free: str = "") -> dict[str, list[Record]]:
+    """The runs that stand for each method of ``display`` in claims, in its order; never a variant.
+
+    Of several settings of a method those stand for it that the first claim to name any of them selects, whatever it
+    says of the ``free`` one.
+    """
     found = {m: groups(r for r in records if r.method == m and not r.variant) for m in reported.display.methods}
-    return {method: split[0] for method, split in found.items() if split}
+    return {method: _selected(reported, method, split, free) for method, split in found.items() if split}
+
+
+def _selected(reported: Reported, method: str, split: list[list[Record]], free: str) -> list[Record]:
+    sides = [side for claim in reported.claims for part in claim.parts for side in (part.left, part.right)]
+    for where in [side.where for side in sides if isinstance(side, Selector) and side.method == method]:
+        for runs in split:
+            wanted = {k: v for k, v in where.items() if k not in runs[0].condition and k != free}
+            if wanted and matches(wanted, runs[0].settings):
+                return runs
+    return split[0]
 
 
 def claims_on(reported: Reported, metric: str) -> list[Claim]:
@@ -314,7 +328,7 @@ def _points(reported: Reported, curve: Curve, records: Sequence[Record]) -> dict
     return {
         (method, step): runs
         for step in steps
-        for method, runs in standing(reported, [r for r in records if r.facts[curve.by] == step]).items()
+        for method, runs in standing(reported, [r for r in records if r.facts[curve.by] == step], curve.by).items()
     }
 
 

@@ -104,7 +104,7 @@ def comparison(reported: Reported, part: Part) -> str:
 
 
 def left_label(reported: Reported, part: Part) -> str:
-    """The method on the left, with the settings that the right side does not share."""
+    """The method on the left, with the settings that the same method on the right does not share."""
     return _named(reported, part, part.left)
 
 
@@ -122,8 +122,9 @@ def right_label(reported: Reported, part: Part) -> str:
 
 def _named(reported: Reported, part: Part, side: Selector) -> str:
     name = reported.display.methods[side.method]
-    keys = varying([part.left.where, part.right.where]) if isinstance(part.right, Selector) else []
-    own = describe(side.where, keys)
+    if not isinstance(part.right, Selector) or part.right.method != part.left.method:
+        return name
+    own = describe(side.where, varying([part.left.where, part.right.where]))
     return f"{name} [{own}]" if own else name
 
 

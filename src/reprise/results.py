@@ -64,7 +64,7 @@ def curves_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
 
 
 def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """The runs of a sweep over one of their facts by scale and data set, other sweeps' runs of its methods among them."""
+    """The runs of a sweep over one of their facts by scale and data set, other sweeps' runs of its methods included."""
     loose = {curve.by, *curve.free}
 
     def site(record: Record) -> tuple[Any, ...]:

@@ -56,10 +56,7 @@ def claim_lines(record: Record, reported: Reported, records: Sequence[Record] = 
     if record.scale not in SCALES:
         return [f"No claim is judged at {record.scale} scale: it tests the mechanics."]
     there = [
-        r
-        for r in records
-        if (r.scale, r.protocol) == (record.scale, record.protocol)
-        and r.run_key != record.run_key
+        r for r in records if (r.scale, r.protocol) == (record.scale, record.protocol) and r.run_key != record.run_key
     ]
     lines = [
         line

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+import struct
 
 import pytest
 import torch
+from banks import random_bank, residual_bank
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reprise.papers.supsup.accounting import account, bit_bytes, entropy_bytes, statistics_bytes
+from reprise.papers.supsup.accounting import (
+    SEED,
+    account,
+    bit_bytes,
+    entropy_bytes,
+    float_bytes,
+    pointer_bytes,
+    statistics_bytes,
+)
 from reprise.papers.supsup.bank import MaskBank, pack
 from reprise.papers.supsup.masks import budget
 from reprise.papers.supsup.networks import FullyConnected, Statistics
@@ -65,3 +76,47 @@ def test_batchnorm_statistics_are_counted():
     statistics = Statistics(torch.zeros(2, network.channels), torch.ones(2, network.channels))
     counted = account(MaskBank(network, 0, pack(kept), 3, statistics))
     assert counted["bytes/per_task"] == bit_bytes(network.size) + 8 * network.channels
+
+
+def test_floats_of_the_papers_networks():
+    """Scores of 2,500 masks of LeNet and of 250 of FC, 500 outputs each; nearest megabyte."""
+    assert round(2500 * float_bytes(315_200) / 1e6) == 3152
+    assert round(250 * float_bytes(2_363_392) / 1e6) == 2363
+
+
+def test_a_hundred_dense_resnets_of_a_thousand_classes():
+    assert round(100 * float_bytes(25_557_032) / 1e6, 2) == 10_222.81
+
+
+def test_columns_have_pointers():
+    """Layers of 4 and 2 x 3 x 3 inputs: five pointers and nineteen."""
+    assert pointer_bytes([(7, 4), (5, 2, 3, 3)]) == 4 * (5 + 19)
+
+
+@given(st.integers(1, 400), st.data())
+def test_the_bound_is_between_the_number_of_masks_and_the_bits(weights, data):
+    """log2 (N over K) bits tell which of all masks with K ones it is."""
+    kept = data.draw(st.integers(0, weights))
+    bound = entropy_bytes(weights, kept)
+    assert math.log2(math.comb(weights, kept)) / 8 <= bound + 1e-9
+    assert bound <= weights / 8 <= bit_bytes(weights)
+    assert bound == pytest.approx(entropy_bytes(weights, weights - kept))
+
+
+def test_no_masks_cost_a_seed():
+    found = account(random_bank(0))
+    assert found["bytes/bank"] == SEED
+    assert found["masks/density"] == found["bytes/entropy_bound"] == 0
+
+
+@pytest.mark.parametrize("make", [residual_bank, random_bank])
+@pytest.mark.parametrize("tasks", [1, 6])
+def test_the_file_has_what_was_counted_and_a_header(tmp_path, make, tasks):
+    bank = make(tasks)
+    content = bank.save(tmp_path / "bank").read_bytes()
+    (header,) = struct.unpack("<Q", content[:8])
+    told = json.loads(content[8 : 8 + header])
+    assert len(content) - 8 - header == account(bank)["bytes/bank"] - SEED
+    assert (
+        json.loads(told["__metadata__"]["bank"])["weight_seed"] == bank.weight_seed
+    )  # which the count has eight bytes for

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reprise.papers.supsup.bank import pack, unpack
+from reprise.papers.supsup.bank import in_layers, pack, unpack
 from reprise.papers.supsup.inference import alpha_gradients
 from reprise.papers.supsup.masks import MaskSearch
 from reprise.papers.supsup.networks import Network
@@ -37,9 +37,8 @@ class Candidates:
     ) -> None:
         self.network, self.frozen, self.search, self.classes = network, list(frozen), search, classes
         self.store = store
-        self.sizes = [w.numel() for w in self.frozen]
         self.scores: list[Tensor] = []
-        self.counts = torch.zeros(sum(self.sizes), dtype=torch.int32, device=store.device)
+        self.counts = torch.zeros(network.size, dtype=torch.int32, device=store.device)
 
     @property
     def size(self) -> int:
@@ -60,16 +59,14 @@ class Candidates:
 
     def layers(self, mask: int) -> list[Tensor]:
         """The scores of one mask, ``[1, *shape]`` per layer; they share its memory."""
-        parts = self.scores[mask].split(self.sizes)
-        return [part.view(1, *w.shape) for part, w in zip(parts, self.frozen, strict=True)]
+        return in_layers(self.scores[mask][None], self.network.shapes)
 
     @torch.no_grad()
     def refresh(self, mask: int) -> None:
         """Bring the bits up to what the scores have become."""
         bits = pack([self.search.kept(s) for s in self.layers(mask)])
-        size = len(self.counts)
-        self.counts += unpack(bits, size)[0].int()
-        self.counts -= unpack(self.store[mask : mask + 1], size)[0].int()
+        self.counts += unpack(bits, self.network.size)[0]
+        self.counts -= unpack(self.store[mask : mask + 1], self.network.size)[0]
         self.store[mask] = bits[0]
 
     def swap(self, one: int, other: int) -> None:
@@ -79,8 +76,8 @@ class Candidates:
 
     def mean_weights(self, candidates: None = None) -> list[Tensor]:
         """W * (mean mask) per layer, ``[1, *shape]``; of all masks."""
-        shares = (self.counts.to(self.frozen[0].dtype) / self.size).split(self.sizes)
-        return [(share.view_as(w) * w)[None] for share, w in zip(shares, self.frozen, strict=True)]
+        shares = in_layers((self.counts.to(self.frozen[0].dtype) / self.size)[None], self.network.shapes)
+        return [share.mul_(w) for share, w in zip(shares, self.frozen, strict=True)]
 
     def gradients(self, x: Tensor, objective: str) -> Tensor:
         """dO/dalpha_i ``[n]`` of the mean objective over images ``[B, C, H, W]``, at alpha_i = 1 / n."""

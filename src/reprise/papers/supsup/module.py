@@ -95,11 +95,6 @@ class SupSup(ContinualLearner):
         """Masks that can be stored."""
         return self.spec.num_tasks
 
-    @property
-    def condition(self) -> dict[str, Any]:
-        """Also what the outputs and the scenario are."""
-        return super().condition | {"scenario": self.scenario}
-
     def on_fit_start(self) -> None:
         """Also put the frozen network on the device."""
         super().on_fit_start()

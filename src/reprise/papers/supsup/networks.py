@@ -24,6 +24,7 @@ from reprise.checks import PositiveInt, checked
 from reprise.errors import UserError
 
 Shape = tuple[int, ...]
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @dataclass
@@ -121,6 +122,39 @@ def fingerprint(weights: Sequence[Tensor]) -> str:
     return hashlib.sha256(np.packbits(signs, bitorder="little").tobytes()).hexdigest()[:16]
 
 
+class _Products(torch.autograd.Function):
+    """x W^T of every task by oneDNN, one task after another.
+
+    It is twice as fast as PyTorch's own single-precision product on processors for which MKL keeps its fast kernels to
+    itself, and as fast elsewhere. PyTorch has it as an operation without a public name.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _each(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        delta = slopes[0].contiguous()
+        by_x = _each(delta, weight.transpose(1, 2)) if ctx.needs_input_grad[0] else None
+        by_weight = _each(delta.transpose(1, 2), x.transpose(1, 2)) if ctx.needs_input_grad[1] else None
+        return by_x, by_weight
+
+
+def _each(x: Tensor, weight: Tensor) -> Tensor:
+    product = torch.ops.mkldnn._linear_pointwise
+    parts = [product(a, w, None, "none", [], "") for a, w in zip(x, weight, strict=True)]
+    return parts[0][None] if len(parts) == 1 else torch.stack(parts)
+
+
+def products(x: Tensor, weight: Tensor) -> Tensor:
+    """x W^T ``[T, B, out]`` of inputs ``[T, B, in]`` and weights ``[T, out, in]``."""
+    by_onednn = x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32 and ONEDNN
+    return _Products.apply(x, weight) if by_onednn else torch.bmm(x, weight.transpose(1, 2))
+
+
 class FullyConnected(Network):
     """Linear layers with ReLU between them: the paper's LeNet is ``hidden=[300, 100]``, its FC ``[1024, 1024]``."""
 
@@ -142,7 +176,7 @@ class FullyConnected(Network):
         """Logits ``[T, B, s]``; inputs may have any shape and are flattened."""
         h = x.flatten(2)
         for layer, weight in enumerate(weights):
-            h = torch.bmm(h if layer == 0 else F.relu(h), weight.transpose(1, 2))
+            h = products(h if layer == 0 else F.relu(h), weight)
         return h
 
     def traced(self, weights: Sequence[Tensor], x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -154,7 +188,7 @@ class FullyConnected(Network):
         sums: list[Tensor] = []
         for weight in weights:
             inputs.append(F.relu(sums[-1]) if sums else x.flatten(2))
-            sums.append(torch.bmm(inputs[-1], weight.transpose(1, 2)))
+            sums.append(products(inputs[-1], weight))
         return sums[-1], inputs, sums
 
 

@@ -22,6 +22,7 @@ from reprise.checks import PositiveFloat, PositiveInt, checked
 from reprise.data.base import DataSpec
 from reprise.errors import UserError
 from reprise.papers.supsup import allocation
+from reprise.papers.supsup.accounting import FLOAT
 from reprise.papers.supsup.allocation import Decision
 from reprise.papers.supsup.candidates import Candidates
 from reprise.papers.supsup.continual import ROUND, Optimizer, Purpose
@@ -300,8 +301,8 @@ class NewTasks(SupSup):
         self.learning, self.optimizer = learning, optimizer
 
     def cost(self) -> dict[str, float]:
-        """Also the scores, which going on with training needs beside the bits."""
-        return super().cost() | {"bytes/scores": 4 * self.network.size * self.masks}
+        """Also the scores of all masks, which a learner needs beside the bits as long as it may go on with any."""
+        return super().cost() | {"bytes/scores_kept": FLOAT * self.network.size * self.masks}
 
     def final_metrics(self, datamodule: pl.LightningDataModule) -> dict[str, float]:
         """Also how many masks the tasks took, and how far decisions were from the threshold."""
