@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from reprise.errors import UserError
 from reprise.papers.supsup import bank as bank_module
 from reprise.papers.supsup.bank import MaskBank, unpack
+from reprise.papers.supsup.bank_file import read
 from reprise.papers.supsup.networks import FullyConnected
 from reprise.papers.supsup.residual import GemResNet18
 
@@ -31,7 +32,9 @@ def test_a_saved_bank_predicts_as_before(tmp_path):
         assert torch.equal(loaded.predict(x, task), bank.predict(x, task))
         assert torch.equal(loaded.logits(task, x), bank.logits(task, x))
     assert torch.equal(loaded.predict(x), bank.predict(x))
-    assert loaded.save(tmp_path / "again").read_bytes() == path.read_bytes()
+    (tensors, about), (again, told) = read(path), read(loaded.save(tmp_path / "again"))
+    assert about == told  # the order of what a header says is not fixed
+    assert torch.equal(tensors["masks"], again["masks"])
     assert [p.name for p in path.parent.iterdir()] == ["masks.safetensors"]  # no scratch file is left
 
 

@@ -155,7 +155,7 @@ class ContinualLearner(pl.LightningModule):
     @property
     def condition(self) -> dict[str, Any]:
         """Beside the stream, what must be equal for two runs to be compared."""
-        return {"network": self.network.name, "widths": str(self.network.describe()), "steps": self.steps}
+        return {"network": self.network.title, "steps": self.steps}
 
     def generator(self, *purpose: int) -> torch.Generator:
         """Randomness on the processor, the same on every device."""

@@ -76,6 +76,11 @@ class Network(ABC):
         return self
 
     @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.name
+
+    @property
     def size(self) -> int:
         """Number of weights."""
         return sum(math.prod(shape) for shape in self.shapes)
@@ -167,6 +172,11 @@ class FullyConnected(Network):
     def describe(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"hidden": list(self.hidden)}
+
+    @property
+    def title(self) -> str:
+        """The units of its hidden layers."""
+        return "-".join(map(str, self.hidden)) or "linear"
 
     def _shapes(self) -> list[Shape]:
         widths = (math.prod(self.inputs), *self.hidden, self.outputs)
