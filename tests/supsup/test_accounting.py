@@ -22,6 +22,7 @@ from reprise.papers.supsup.accounting import (
     statistics_bytes,
 )
 from reprise.papers.supsup.bank import MaskBank, pack
+from reprise.papers.supsup.bank_file import FORMAT
 from reprise.papers.supsup.masks import budget
 from reprise.papers.supsup.networks import FullyConnected, Statistics
 from reprise.papers.supsup.residual import GemResNet18, ResNet50
@@ -118,5 +119,5 @@ def test_the_file_has_what_was_counted_and_a_header(tmp_path, make, tasks):
     told = json.loads(content[8 : 8 + header])
     assert len(content) - 8 - header == account(bank)["bytes/bank"] - SEED
     assert (
-        json.loads(told["__metadata__"]["bank"])["weight_seed"] == bank.weight_seed
+        json.loads(told["__metadata__"][FORMAT])["weight_seed"] == bank.weight_seed
     )  # which the count has eight bytes for

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from reprise.errors import UserError
 from reprise.papers.supsup.bank import MaskBank, in_layers, pack, unpack
+from reprise.papers.supsup.bank_file import FORMAT
 from reprise.papers.supsup.networks import FullyConnected, Statistics, signed_constants
 from reprise.papers.supsup.residual import GemResNet18
 
@@ -190,8 +191,8 @@ def test_a_seed_that_gives_other_weights_is_noticed(tmp_path):
     path = bank().save(tmp_path / "masks.safetensors")
     raw = path.read_bytes()
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    about = json.loads(header["bank"]) | {"weight_seed": SEED + 1}
-    save_file(load_file(path), path, header | {"bank": json.dumps(about)})
+    about = json.loads(header[FORMAT]) | {"weight_seed": SEED + 1}
+    save_file(load_file(path), path, header | {FORMAT: json.dumps(about)})
     with pytest.raises(UserError, match="does not give the frozen weights"):
         MaskBank.load(path)
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from reprise.errors import UserError
 from reprise.papers.supsup import bank as bank_module
 from reprise.papers.supsup.bank import MaskBank, unpack
-from reprise.papers.supsup.bank_file import read
+from reprise.papers.supsup.bank_file import FORMAT, read
 from reprise.papers.supsup.networks import FullyConnected
 from reprise.papers.supsup.residual import GemResNet18
 
@@ -114,8 +114,8 @@ def rewritten(path, tensors=None, **about):
     """The same file with something else in it."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-    told = json.loads(metadata["bank"]) | about
-    metadata["bank"] = json.dumps({name: value for name, value in told.items() if value is not None})
+    told = json.loads(metadata[FORMAT]) | about
+    metadata[FORMAT] = json.dumps({name: value for name, value in told.items() if value is not None})
     save_file(load_file(path) | (tensors or {}), path, metadata)
     return path
 
@@ -155,7 +155,7 @@ def test_a_file_with_something_else_in_it_is_named(tmp_path, tensors, about, sen
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "reprise-mask-bank-1", "bank": "{"}])
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {FORMAT: "{"}])
 def test_tensors_of_somebody_else_are_no_bank(tmp_path, metadata):
     save_file({"masks": random_bank().packed.contiguous()}, tmp_path / "theirs", metadata)
     with pytest.raises(UserError, match="is not a mask bank of this version"):
@@ -178,3 +178,8 @@ def test_the_example_runs(tmp_path, monkeypatch):
     result = doctest.testmod(bank_module)
     assert result.attempted > 5
     assert result.failed == 0
+
+
+def test_the_same_bank_gives_the_same_bytes(tmp_path):
+    contents = {random_bank().save(tmp_path / f"bank{n}").read_bytes() for n in range(8)}
+    assert len(contents) == 1

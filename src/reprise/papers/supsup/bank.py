@@ -335,7 +335,7 @@ class MaskBank:
             about["tasks"] = self.tasks
         tensors = {"masks": self.packed.contiguous().cpu()}
         tensors |= {n: r.all.contiguous().cpu() for n, r in zip(("mean", "var"), self._moments, strict=False)}
-        write_bytes(Path(path), save(tensors, {"format": FORMAT, "bank": json.dumps(about)}))
+        write_bytes(Path(path), save(tensors, {FORMAT: json.dumps(about)}))  # one key: with more, their order varies
         return Path(path)
 
     @classmethod

@@ -31,7 +31,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}.") from error
     try:
-        about = json.loads(metadata["bank"]) if metadata.get("format") == FORMAT else None
+        about = json.loads(metadata[FORMAT])
     except (KeyError, ValueError):
         about = None
     wanted = {"network", "arguments", "inputs", "outputs", "weight_seed", "weights", "classes", "mean", "std"}
