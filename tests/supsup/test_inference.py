@@ -126,17 +126,13 @@ def test_the_stack_agrees_with_finite_differences(objective):
     torch.testing.assert_close(alpha_gradients(bank, x, objective, per_image=False), rises.mean(0, keepdim=True))
 
 
-def test_looking_up_bytes_is_the_same_product(monkeypatch):
-    bank, x = bank_of(5, (8, 3), 11), images(3, 11)
-    expected = alpha_gradients(bank, x, "H", per_image=False)
-    monkeypatch.setattr(inference, "TABLES_PAY", 1)
-    monkeypatch.setattr(inference, "TABLES", 4)
-    looked_up = []
-    original = inference._looked_up
-    monkeypatch.setattr(inference, "_looked_up", lambda *a: looked_up.append(1) or original(*a))
-    torch.testing.assert_close(alpha_gradients(bank, x, "H", per_image=False), expected)
-    torch.testing.assert_close(alpha_gradients(bank, x[:1], "H"), stacked_gradients(bank, x[:1], "H"))
-    assert len(looked_up) == 2
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**31))
+def test_bit_planes_are_the_same_product(masks, weights, seed):
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.rand(masks, weights, generator=generator) < 0.5
+    along = torch.randn(weights, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(inference._by_planes(pack([kept]), along), kept.double() @ along)
 
 
 @pytest.mark.parametrize("together", [1, 2, 100])
