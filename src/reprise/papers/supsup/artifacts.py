@@ -80,7 +80,7 @@ def _accuracy(evaluation: Evaluation) -> Figure:
     if len(curve) > 1:
         names = {
             "accuracy/given": ("task given", GREY, "o-"),
-            "accuracy/inferred": ("task inferred", BLUE, "s-"),
+            "accuracy/inferred/official": ("task inferred, official batches", BLUE, "s-"),
             "task_id/accuracy": ("task found", VERMILION, "x--"),
         }
         for name, (text, colour, style) in names.items():
