@@ -211,4 +211,8 @@ def read(path: Path) -> Any:
 
 def numbers(folder: Path) -> dict[str, float]:
     """A run's metrics without its times."""
-    return {name: value for name, value in read(folder / "metrics.json").items() if not name.startswith("time/")}
+    return {
+        name: value
+        for name, value in read(folder / "metrics.json").items()
+        if not name.startswith(("time/", "memory/"))
+    }

@@ -132,6 +132,7 @@ STREAMS = {
     ("stream=split", "method.datamodule.classes_per_task=3"): ["classes_per_task=3", "dataset=digits", "2, 5"],
     ("hardware=ddp",): ["method=supsup", "one device", "hardware=cpu"],
     ("scenario=gnu", "network=gem_resnet18"): ["network=gem_resnet18", "scenario=gg"],
+    ("predictor=cnn",): ["method.module.predictor", "does not take it"],
 }
 
 

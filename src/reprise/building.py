@@ -50,6 +50,9 @@ def _validation_sentence(error: pydantic.ValidationError, where: str) -> str:
     parts = []
     for problem in error.errors(include_url=False):
         key = ".".join([where, *(str(step) for step in problem["loc"])])
+        if problem["type"] == "unexpected_keyword_argument":
+            parts.append(f"{key} cannot be used: this method does not take it")
+            continue
         parts.append(f"{key}={problem['input']!r} cannot be used: {problem['msg'].lower()}")
     return "; ".join(parts) + "."
 

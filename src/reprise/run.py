@@ -99,7 +99,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     import torch
 
     from reprise import building, callbacks, dashboard
-    from reprise.memory import keep_freed_memory
+    from reprise.memory import keep_freed_memory, peak_bytes
 
     keep_freed_memory()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
@@ -119,6 +119,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         metrics = module.final_metrics(datamodule)
         files = module.artifacts(folder.path)
         metrics |= {"time/fit_seconds": history.seconds, "time/evaluation_seconds": time.perf_counter() - began}
+        metrics["memory/peak_bytes"] = peak_bytes()  # of the process: in a sweep, of all its runs so far
         metrics = {name: building.number(name, value) for name, value in metrics.items()}
         env = environment(source.spec.checksum, module.device.type)
         _write_results(config, folder, metrics, env, getattr(module, "condition", {}) | datamodule.protocol)

@@ -13,6 +13,7 @@ from torch.nn import Parameter
 from reprise.checks import PositiveInt, checked
 from reprise.data.base import DataSpec
 from reprise.errors import UserError
+from reprise.memory import peak_bytes
 from reprise.papers.supsup.accounting import account
 from reprise.papers.supsup.bank import MaskBank, pack
 from reprise.papers.supsup.continual import ContinualLearner, Optimizer, Purpose
@@ -178,7 +179,9 @@ class SupSup(ContinualLearner):
 
     def artifacts(self, run_dir: Path) -> list[Path]:
         """Also save the bank, which works on its own."""
-        self.bank.save(run_dir / "masks.safetensors")
+        path = self.bank.save(run_dir / "masks.safetensors")
+        size, memory = path.stat().st_size / 1e6, peak_bytes() / 2**30
+        log.info("%s: %d tasks in %.2f MB. Peak memory of the process: %.2f GiB.", path.name, self.masks, size, memory)
         return super().artifacts(run_dir)
 
 
