@@ -24,7 +24,7 @@ from reprise.data.base import DataSpec
 from reprise.errors import UserError
 from reprise.papers.supsup import artifacts
 from reprise.papers.supsup.evaluation import Evaluation, Judge
-from reprise.papers.supsup.networks import Network
+from reprise.papers.supsup.networks import Network, Statistics
 from reprise.papers.supsup.streams import Stream
 
 ROUND = 50  # optimiser steps between two reports
@@ -108,6 +108,7 @@ class ContinualLearner(pl.LightningModule):
         self.epochs = len(self.blocks) * self.parts
         self.learning: list[Parameter] = []
         self.optimizer: torch.optim.Optimizer | None = None
+        self.statistics: Statistics | None = None  # of the block, if the network has BatchNorm
         self.block: range | None = None
         self.stream: Stream | None = None
         self.evaluation: Evaluation | None = None
@@ -182,11 +183,13 @@ class ContinualLearner(pl.LightningModule):
         self._interrupted = checkpoint.get("block")
 
     def block_state(self) -> dict[str, Any]:
-        """What a half-trained block has beside its parameters and its optimiser."""
-        return {}
+        """What a half-trained block has beside its parameters and its optimiser: running BatchNorm statistics."""
+        return {} if self.statistics is None else {"mean": self.statistics.mean, "var": self.statistics.var}
 
     def load_block_state(self, state: dict[str, Any]) -> None:
         """Take up what `block_state` gave."""
+        if self.statistics is not None:
+            self.statistics.mean, self.statistics.var = state["mean"].to(self.device), state["var"].to(self.device)
 
     def place(self, epoch: int, round_of_epoch: int) -> tuple[range, int, int]:
         """The tasks that are trained in this round, from which step and up to which one (the same, if none is left)."""

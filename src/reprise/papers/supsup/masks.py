@@ -56,6 +56,10 @@ class MaskSearch(ABC):
         """The same as 0 and 1 of the scores' type, in a tensor of its own."""
         return self.kept(scores).to(scores.dtype)
 
+    def as_scores(self, mean: Tensor) -> Tensor:
+        """Scores in -1..1 that stand for a mean of masks ``[*shape]`` in 0..1."""
+        return mean
+
     def weights(self, scores: Sequence[Tensor], frozen: Sequence[Tensor]) -> list[Tensor]:
         """W~ of every layer, differentiable by the scores."""
         return [masked_weight(s, w, self.mask(s.detach())) for s, w in zip(scores, frozen, strict=True)]
@@ -73,6 +77,10 @@ class Threshold(MaskSearch):
     def mask(self, scores: Tensor) -> Tensor:
         """In one pass, which is a quarter of the time."""
         return torch.ge(scores, 0, out=torch.empty_like(scores))
+
+    def as_scores(self, mean: Tensor) -> Tensor:
+        """Centred: a weight that half of the masks keep is undecided."""
+        return 2 * mean - 1
 
 
 class EdgePopup(MaskSearch):

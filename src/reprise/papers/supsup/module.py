@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -88,7 +88,6 @@ class SupSup(ContinualLearner):
         self.register_buffer("var", torch.ones(self.room, channels))
         if transfer != "none":
             self.register_buffer("past", torch.zeros(self.network.size))  # sum over tasks, or the last one
-        self.statistics: Statistics | None = None
         self._bank: MaskBank | None = None
 
     @property
@@ -118,24 +117,14 @@ class SupSup(ContinualLearner):
         ]
         if self.transfer != "mean_masks":
             return layers
-        # a mean mask as scores: within the range of random ones, and for a threshold centred on it
-        centred = [2 * m - 1 if self.search.name == "threshold" else m for m in layers]
-        return [m / fan_in(shape) ** 0.5 for m, shape in zip(centred, shapes, strict=True)]
+        # a mean mask as scores, within the range of random ones
+        return [self.search.as_scores(m) / fan_in(shape) ** 0.5 for m, shape in zip(layers, shapes, strict=True)]
 
     def outputs(self, x: Tensor, training: bool) -> Tensor:
         """The network under the block's masks."""
         if self.statistics is not None:
             self.statistics.training = training
         return self.network(self.search.weights(self.learning, self.frozen), x, self.statistics)
-
-    def block_state(self) -> dict[str, Any]:
-        """Running BatchNorm statistics."""
-        return {} if self.statistics is None else {"mean": self.statistics.mean, "var": self.statistics.var}
-
-    def load_block_state(self, state: dict[str, Any]) -> None:
-        """Take them up again."""
-        if self.statistics is not None:
-            self.statistics.mean, self.statistics.var = state["mean"].to(self.device), state["var"].to(self.device)
 
     def keep(self, tasks: range) -> None:
         """Pack the masks into the bank, and remember what later tasks start from."""

@@ -92,7 +92,6 @@ class SharedWeights(ContinualLearner):
         rows, channels = spec.num_tasks if own_statistics else 1, self.network.channels
         self.register_buffer("mean", torch.zeros(rows, channels))
         self.register_buffer("var", torch.ones(rows, channels))
-        self.statistics: Statistics | None = None
         self.block_shared: list[Tensor] = []
         self.block_own: list[Tensor] = []
 
@@ -157,15 +156,6 @@ class SharedWeights(ContinualLearner):
         if self.statistics is not None:
             self.statistics.training = training
         return self.answers(self.block, self.block_shared, self.block_own, x, self.statistics)
-
-    def block_state(self) -> dict[str, Tensor]:
-        """Running BatchNorm statistics."""
-        return {} if self.statistics is None else {"mean": self.statistics.mean, "var": self.statistics.var}
-
-    def load_block_state(self, state: dict[str, Tensor]) -> None:
-        """Take them up again."""
-        if self.statistics is not None:
-            self.statistics.mean, self.statistics.var = state["mean"].to(self.device), state["var"].to(self.device)
 
     def keep(self, tasks: range) -> None:
         """Store the tasks' own weights, and what the shared ones have become."""
