@@ -35,7 +35,7 @@ def test_a_panel_per_configuration_with_the_lines_that_were_measured():
     figure = tasks_figure([run(), run(seed=1), run("psp")], "cpu")
     first, second = figure.axes
     assert [len(ax.lines) for ax in (first, second)] == [1, 1]
-    assert {ax.get_title(loc="left").split()[0] for ax in (first, second)} == {"psp", "supsup"}
+    assert [ax.get_title(loc="left") for ax in (first, second)] == ["toy, psp, 8", "toy, supsup, 8"]
     assert list(first.lines[0].get_xdata()) == [5, 10, 20]
 
 

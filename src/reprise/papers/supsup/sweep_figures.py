@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from reprise.canvas import BLUE, GREY, VERMILION, canvas, headline, label, legend
 from reprise.drawings import seeds_of, standing, styles
 from reprise.evidence import Record
-from reprise.layout import describe, scales_of
+from reprise.layout import scales_of
 from reprise.reported import Reported
 
 if TYPE_CHECKING:
@@ -77,8 +77,10 @@ def tasks_figure(records: Sequence[Record], scale: str) -> Figure | None:
 
 
 def _name(run: Record) -> str:
-    told = {name: run.facts[name] for name in ("scenario", "network", "outputs", "objective") if name in run.facts}
-    return f"{run.method} on {run.dataset}: {describe(told)}"
+    """As short as two panels side by side need it."""
+    scenario, network, outputs = (run.facts.get(name) for name in ("scenario", "network", "outputs"))
+    parts = (run.dataset, scenario or run.method, network, f"s = {outputs}" if outputs else None)
+    return ", ".join(part for part in parts if part)
 
 
 def bytes_figure(reported: Reported, records: Sequence[Record], scale: str) -> Figure | None:
@@ -102,8 +104,8 @@ def bytes_figure(reported: Reported, records: Sequence[Record], scale: str) -> F
             )
         ax.set_xscale("log")
         first = next(iter(methods.values()))[0]
-        told: Mapping[str, object] = {k: v for k, v in first.condition.items() if k in ("kind", "num_tasks", "network")}
-        label(ax, f"{dataset}: {describe(told)}", "bytes stored", "accuracy, task given")
+        tasks, kind, network = (first.condition.get(name) for name in ("num_tasks", "kind", "network"))
+        label(ax, f"{dataset}, {tasks} {kind}, {network}", "bytes stored", "accuracy, task given")
     for ax in axes.ravel()[len(ordered) :]:
         ax.set_visible(False)
     counts = seeds_of([runs for _, methods in ordered for runs in methods.values()])
