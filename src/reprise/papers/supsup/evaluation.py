@@ -42,7 +42,8 @@ class Evaluation:
         per_task: one row per task.
         matrix: ``[K, K]`` accuracy on the task of the row, with what is stored for the task of the column.
         entropies: ``[K, K]`` mean entropy of the outputs, likewise.
-        confusion: ``[K, K]`` how often the row's images were taken for the column's task; ``None`` if told.
+        confusion: ``[K, masks]`` how often the column's mask was found for the row's images; ``None`` if told.
+            Mask t is task t's, except in scenario NNs.
         right, wrong: entropies of single images under their own task's mask and under another's.
     """
 
@@ -211,7 +212,8 @@ class Judge:
             result.wrong = entropy[(owner + step) % k, torch.arange(len(y), device=x.device)]
             result.metrics |= {"entropy/right": result.right.mean(), "entropy/wrong": result.wrong.mean()}
         if learner.infer(x[:1], per_image=True, among=1) is not None:
-            result.metrics["task_id/exhaustive"] = (entropy.argmin(0) == owner).float().mean()
+            masks = torch.tensor([learner.mask_of(task) for task in range(k)], device=x.device)  # tasks may share one
+            result.metrics["task_id/exhaustive"] = (masks[entropy.argmin(0)] == masks[owner]).float().mean()
 
 
 def _infer_singles(

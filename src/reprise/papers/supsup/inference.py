@@ -336,19 +336,12 @@ INFERENCE: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def uniformity(gradients: Tensor, k: int | None = None) -> float:
+def uniformity(gradients: Tensor) -> float:
     """k max_i nu_i with nu = softmax(-dO/dalpha) of gradients ``[k]`` (section 3.4).
 
-    It is exp(v_max) over the mean of exp(v), v = -dO/dalpha: 1 when all masks look alike to the images, k at most.
+    Below 1 + eps images are of a new task. It is exp(v_max) over the mean of exp(v), v = -dO/dalpha: 1 when all masks
+    look alike to the images, k at most. With a single mask it is 1 whatever the images are, so that every image is new
+    to it: the rule needs other masks to compare with, as the official code has in five that start untrained.
     """
     shares = (-gradients.flatten().double()).log_softmax(0)
-    return math.exp(math.log(k or gradients.numel()) + float(shares.max()))
-
-
-def is_new(gradients: Tensor, eps: float) -> bool:
-    """Whether no mask stands out, so that the images are of a new task: k max_i nu_i < 1 + eps.
-
-    With a single mask the left side is 1 whatever the images are, so that every image is new to it: the rule needs
-    other masks to compare with, as the official code has in five that start untrained.
-    """
-    return uniformity(gradients) < 1 + eps
+    return math.exp(math.log(gradients.numel()) + float(shares.max()))
