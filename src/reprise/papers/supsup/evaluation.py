@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from reprise.checks import NonNegativeInt, PositiveInt, checked
@@ -77,7 +78,7 @@ class Judge:
         test_images: PositiveInt | None = None,
         decisions: PositiveInt | None = None,
         images: PositiveInt | None = None,
-        decide_by: PositiveInt = 1,
+        decide_by: Annotated[int, Field(gt=0, le=OFFICIAL_BATCH)] = 1,
         at: Sequence[PositiveInt] = (),
         matrix_tasks: NonNegativeInt = 250,
         matrix_images: PositiveInt = 64,
@@ -127,12 +128,12 @@ class Judge:
         generator: Callable[..., torch.Generator],
         result: Evaluation | None,
     ) -> dict[str, float]:
-        """Both protocols on the first k tasks, with the first k masks to choose from."""
+        """Both protocols on the first k tasks, with the first k masks to choose from; nothing if tasks must be told."""
+        if not _finds_tasks(learner, stream):
+            return {}
         plans = [self._plan(len(right[task]), generator(Purpose.ORDER, task)) for task in range(k)]
         singles = [(task, plan[1]) for task, plan in enumerate(plans)]
-        found = _infer_singles(learner, stream, singles, k)
-        if found is None:
-            return {}
+        found = _infer_singles(learner, stream, singles, k, self.test_images)
         scores = [self._score(learner, stream, right[t], t, plans[t][1], found[t]) for t in range(k)]
         row = {
             "task_id/accuracy": _mean([(found[t] == learner.mask_of(t)).float().mean() for t in range(k)]),
@@ -211,36 +212,36 @@ class Judge:
             step = torch.randint(1, k, (len(y),), generator=generator(Purpose.WRONG_TASK)).to(x.device)
             result.wrong = entropy[(owner + step) % k, torch.arange(len(y), device=x.device)]
             result.metrics |= {"entropy/right": result.right.mean(), "entropy/wrong": result.wrong.mean()}
-        if learner.infer(x[:1], per_image=True, among=1) is not None:
+        if _finds_tasks(learner, stream):
             masks = torch.tensor([learner.mask_of(task) for task in range(k)], device=x.device)  # tasks may share one
             result.metrics["task_id/exhaustive"] = (masks[entropy.argmin(0)] == masks[owner]).float().mean()
 
 
+def _finds_tasks(learner: ContinualLearner, stream: Stream) -> bool:
+    """Whether a learner can do without being told, tried on one image."""
+    return learner.infer(stream.test_set(0, 1)[0], per_image=True, among=1) is not None
+
+
 def _infer_singles(
-    learner: ContinualLearner, stream: Stream, wanted: list[tuple[int, Tensor]], k: int
-) -> list[Tensor] | None:
-    """The task found for each image: the images of many tasks go through together."""
+    learner: ContinualLearner, stream: Stream, wanted: list[tuple[int, Tensor]], k: int, limit: int | None
+) -> list[Tensor]:
+    """The task found for each image at its place in a test set: the images of many tasks go through together."""
     found: list[Tensor] = []
     waiting: list[Tensor] = []
 
-    def flush() -> bool:
+    def flush() -> None:
         answer = learner.infer(torch.cat(waiting), per_image=True, among=k)
-        if answer is not None:
-            found.extend(answer.split([len(x) for x in waiting]))
+        found.extend(answer.split([len(x) for x in waiting]))
         waiting.clear()
-        return answer is not None
 
     for task, places in wanted:
-        x, _ = stream.test_set(task)
-        for part in places.to(x.device).split(IMAGES_AT_ONCE):
-            waiting.append(x[part])
-        if sum(map(len, waiting)) >= IMAGES_AT_ONCE and not flush():
-            return None
-    if waiting and not flush():
-        return None
-    sizes = [-(-len(places) // IMAGES_AT_ONCE) for _, places in wanted]
-    pieces = iter(found)
-    return [torch.cat([next(pieces) for _ in range(size)]) for size in sizes]
+        x, _ = stream.test_set(task, limit)
+        waiting.append(x[places.to(x.device)])
+        if sum(map(len, waiting)) >= IMAGES_AT_ONCE:
+            flush()
+    if waiting:
+        flush()
+    return found
 
 
 def _mean(values: list[Tensor]) -> float:
