@@ -162,7 +162,10 @@ def test_density_is_checked():
 
 @pytest.mark.parametrize("search", [*SEARCHES, OneLargest()], ids=lambda s: s.name)
 def test_masked_weights_and_the_straight_through_gradient(search):
-    """Forward W * M; backward the gradient by M of W * M, with M a leaf, to kept and dropped weights alike."""
+    """Forward W * M; backward the gradient by M of W * M, with M a leaf, to kept and dropped weights alike.
+
+    Where the mask goes by |S| the gradient is that of |S|.
+    """
     frozen = [randn(4, 3), randn(2, 4, 2, 2, seed=1)]
     scores = [randn(3, *w.shape, seed=2 + i).requires_grad_() for i, w in enumerate(frozen)]
     aims = [randn(*s.shape, seed=5 + i) for i, s in enumerate(scores)]
@@ -174,10 +177,10 @@ def test_masked_weights_and_the_straight_through_gradient(search):
         return sum((w.sin() * aim).sum() for w, aim in zip(masked, aims, strict=True))
 
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    for mine, leaf in zip(
-        torch.autograd.grad(loss(found), scores), torch.autograd.grad(loss(expected), leaves), strict=True
+    for mine, leaf, s in zip(
+        torch.autograd.grad(loss(found), scores), torch.autograd.grad(loss(expected), leaves), scores, strict=True
     ):
-        torch.testing.assert_close(mine, leaf)
+        torch.testing.assert_close(mine, leaf * s.sign() if search.name == "edge_popup" else leaf)
         assert mine.all()
 
 
@@ -191,7 +194,10 @@ def test_a_gradient_by_hand():
 
 
 def test_a_step_of_edge_popup_is_the_papers_update():
-    """S_uv <- S_uv - lr dL/dI_v Z_u W_uv, summed over the batch (Ramanujan et al. 2020), in both layers."""
+    """S_uv <- S_uv - lr dL/dI_v Z_u W_uv, summed over the batch (Ramanujan et al. 2020), in both layers.
+
+    That is for scores above 0; where the mask goes by |S|, the same step is taken by |S|.
+    """
     network, search, rate = FullyConnected(hidden=[5]).bind((4,), 3), EdgePopup(density=1.0), 0.3
     frozen = [w.double() for w in signed_constants(network.shapes, 0)]
     scores = [s[None].double().requires_grad_() for s in initial_scores(network.shapes, rng())]
@@ -208,10 +214,21 @@ def test_a_step_of_edge_popup_is_the_papers_update():
     by_I_1, by_I_2 = torch.autograd.grad(F.cross_entropy(I_2, y), [I_1, I_2])
     for s, old, W, Z, by_I in zip(scores, before, frozen, (x, Z_1), (by_I_1, by_I_2), strict=True):
         expected = [
-            [float(old[0, v, u] - rate * (by_I[:, v] * Z.detach()[:, u]).sum() * W[v, u]) for u in range(W.shape[1])]
+            [
+                float(old[0, v, u] - old[0, v, u].sign() * rate * (by_I[:, v] * Z.detach()[:, u]).sum() * W[v, u])
+                for u in range(W.shape[1])
+            ]
             for v in range(W.shape[0])
         ]
         torch.testing.assert_close(s.detach()[0], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_a_weight_that_would_help_moves_into_the_mask_whatever_the_sign_of_its_score():
+    """L = -w~ . 1 with positive weights: all would help, so every |S| must grow."""
+    scores = torch.tensor([[[-0.1, 0.1, -0.4, 0.5], [0.2, -0.3, 0.1, -0.2]]], requires_grad=True)
+    (masked,) = EdgePopup(density=0.5).weights([scores], [torch.ones(2, 4)])
+    (-masked).sum().backward()
+    assert ((scores - 0.05 * scores.grad).abs() > scores.abs()).all()
 
 
 def test_scores_start_evenly_within_one_over_the_root_of_the_fan_in():

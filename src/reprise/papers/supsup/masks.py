@@ -1,7 +1,7 @@
 """Which weights a task keeps: the two mask searches of the paper, and how many weights each layer may keep.
 
 Scores S have one real number per weight. The mask is a function of the scores, the gradient passes through it as if it
-were the identity (straight-through): dL/dS = dL/dM = W * dL/dW~ with W~ = W * M.
+were the identity (straight-through): dL/dS = dL/dM = W * dL/dW~ with W~ = W * M; by |S| where the mask goes by |S|.
 """
 
 from __future__ import annotations
@@ -62,7 +62,12 @@ class MaskSearch(ABC):
 
     def weights(self, scores: Sequence[Tensor], frozen: Sequence[Tensor]) -> list[Tensor]:
         """W~ of every layer, differentiable by the scores."""
-        return [masked_weight(s, w, self.mask(s.detach())) for s, w in zip(scores, frozen, strict=True)]
+        layers = zip(scores, frozen, strict=True)
+        return [masked_weight(self.importance(s), w, self.mask(s.detach())) for s, w in layers]
+
+    def importance(self, scores: Tensor) -> Tensor:
+        """What the mask grows with, and what the straight-through gradient is therefore passed to."""
+        return scores
 
 
 class Threshold(MaskSearch):
@@ -95,6 +100,10 @@ class EdgePopup(MaskSearch):
     @checked
     def __init__(self, density: PositiveFloat) -> None:
         self.density = density
+
+    def importance(self, scores: Tensor) -> Tensor:
+        """|S|: a gradient passed to S itself would drive a useful weight with a negative score out of the mask."""
+        return scores.abs()
 
     def kept(self, scores: Tensor) -> Tensor:
         """Exactly `budget` weights per task; equal scores are taken in the order of their place."""
