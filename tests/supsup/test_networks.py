@@ -20,6 +20,7 @@ from reprise.papers.supsup.networks import (
     constant,
     fan_in,
     fingerprint,
+    products,
     rebuild,
     signed_constants,
 )
@@ -178,3 +179,13 @@ def test_an_unknown_network_is_refused_in_a_sentence():
 def test_layers_without_units_are_refused():
     with pytest.raises(ValidationError, match="hidden"):
         FullyConnected(hidden=[300, 0])
+
+
+@pytest.mark.parametrize("layout", ["whole", "transposed", "with gaps"])
+def test_products_do_not_depend_on_how_a_matrix_lies_in_memory(layout):
+    x, weight = torch.randn(2, 5, 7, dtype=torch.float32), torch.randn(2, 3, 7)
+    if layout == "transposed":
+        x, weight = (m.transpose(1, 2).contiguous().transpose(1, 2) for m in (x, weight))
+    elif layout == "with gaps":
+        x, weight = (F.pad(m, (2, 3))[:, :, 2:-3] for m in (x, weight))
+    torch.testing.assert_close(products(x, weight), x @ weight.transpose(1, 2))
