@@ -139,7 +139,7 @@ def test_transfer_starts_from_the_mean_of_earlier_masks(search):
     start, learner = start_of("mean_masks", search, 2)
     for found, first, second, shape in zip(start, *learner.seen, learner.network.shapes, strict=True):
         mean = (search.kept(first[None]).float() + search.kept(second[None]).float())[0] / 2
-        if search.name == "threshold":
+        if isinstance(search, Threshold):
             mean = 2 * mean - 1
         torch.testing.assert_close(found, mean / shape[1] ** 0.5)
 

@@ -46,8 +46,6 @@ def initial_scores(shapes: Sequence[Shape], generator: torch.Generator) -> list[
 class MaskSearch(ABC):
     """How scores become a mask."""
 
-    name: str
-
     @abstractmethod
     def kept(self, scores: Tensor) -> Tensor:
         """The mask ``[T, *shape]``, bool, of one layer's scores ``[T, *shape]``."""
@@ -73,8 +71,6 @@ class MaskSearch(ABC):
 class Threshold(MaskSearch):
     """M = 1[S >= 0]; density is free and starts near one half. For permuted and rotated MNIST (section 4.2)."""
 
-    name = "threshold"
-
     def kept(self, scores: Tensor) -> Tensor:
         """A score of exactly 0 is kept."""
         return scores >= 0
@@ -94,8 +90,6 @@ class EdgePopup(MaskSearch):
     Args:
         density: epsilon of the Erdos-Renyi budget; larger keeps more.
     """
-
-    name = "edge_popup"
 
     @checked
     def __init__(self, density: PositiveFloat) -> None:
