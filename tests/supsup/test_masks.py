@@ -18,7 +18,7 @@ from reprise.papers.supsup.residual import GemResNet18, ResNet50
 quick = settings(max_examples=80, deadline=None, derandomize=True)
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
 SEARCHES = [Threshold(), EdgePopup(density=0.5)]
-both = pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.name)
+both = pytest.mark.parametrize("search", SEARCHES, ids=lambda s: type(s).__name__)
 
 
 def rng(seed=0):
@@ -160,7 +160,7 @@ def test_density_is_checked():
         EdgePopup(density=0)
 
 
-@pytest.mark.parametrize("search", [*SEARCHES, OneLargest()], ids=lambda s: s.name)
+@pytest.mark.parametrize("search", [*SEARCHES, OneLargest()], ids=lambda s: type(s).__name__)
 def test_masked_weights_and_the_straight_through_gradient(search):
     """Forward W * M; backward the gradient by M of W * M, with M a leaf, to kept and dropped weights alike.
 
