@@ -23,7 +23,7 @@ from reprise.papers.supsup.networks import products
 from reprise.papers.supsup.objectives import COMPARED, objective_values
 
 IMAGES_AT_ONCE = 512  # that go through the mean mask together
-ROWS_AT_ONCE = 16  # masks of which one bit per byte is in the cache at once
+ROWS_AT_ONCE = 16  # masks whose bits are numbers in a cache at once
 
 Blocks = Iterable[tuple[int, Tensor]]  # first column, and A [n, columns] from there on
 
@@ -115,21 +115,29 @@ def _contract(packed: Tensor, blocks: Blocks) -> Tensor:
 
 
 def _by_planes(packed: Tensor, along: Tensor) -> Tensor:
-    """The same ``[k]`` for one A ``[N]``, one of the eight bits of all bytes at a time.
+    """The same ``[k]`` for one A ``[N]``, each byte as eight numbers that hold one of its bits.
 
     Unpacking would write and read every bit once more for a single product. A byte with one bit left is a power of two
     or 0, and A is divided by that power, which is exact.
     """
-    powers = 2.0 ** torch.arange(8, dtype=along.dtype, device=along.device)
-    parts = F.pad(along, (0, 8 * packed.shape[1] - len(along))).view(-1, 8)
-    planes = (parts / powers).T.contiguous()
-    found = []
-    for rows in packed.split(ROWS_AT_ONCE):
-        total = along.new_zeros(len(rows))
-        for bit, plane in enumerate(planes):
-            total += (rows & (1 << bit)).to(along.dtype) @ plane
-        found.append(total)
-    return torch.cat(found)
+    packed, along = _live_words(packed, F.pad(along, (0, 8 * packed.shape[1] - len(along))))
+    bits = torch.arange(8, device=packed.device)
+    planes = (along.view(-1, 8) / 2.0**bits).T.flatten()
+    alone = (1 << bits).to(torch.uint8)[:, None]
+    groups = packed.split(ROWS_AT_ONCE)
+    return torch.cat([(rows[:, None] & alone).to(along.dtype).flatten(1) @ planes for rows in groups])
+
+
+def _live_words(packed: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed masks ``[k, bytes]`` and A ``[8 bytes]`` without words of 8 bytes along which A is 0.
+
+    A is 0 for every weight into a unit that its ReLU holds at 0: for a single image, about half of them.
+    """
+    if packed.shape[1] % 8:
+        return packed, along
+    words = along.view(-1, 64)
+    live = words.count_nonzero(1).nonzero()[:, 0]
+    return packed.view(torch.int64).index_select(1, live).view(torch.uint8), words[live].flatten()
 
 
 def _mixed_weights(bank: MaskBank, packed: Tensor, alpha: Tensor) -> list[Tensor]:
