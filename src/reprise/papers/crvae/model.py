@@ -118,7 +118,13 @@ class Autoencoder(nn.Module):
 
 
 class Architecture(Protocol):
-    """What ``network=`` chooses: sizes of layers, from which an autoencoder is built."""
+    """What ``network=`` chooses: sizes of layers, from which an autoencoder is built.
+
+    Attributes:
+        title: the layers in a few characters, for tables.
+    """
+
+    title: str
 
     def build(self, shape: tuple[int, ...], latent: int, parameters: int) -> Autoencoder:
         """The network for inputs ``[n, *shape]``, ``latent`` numbers per level, ``parameters`` P per pixel.
@@ -136,12 +142,16 @@ class Likelihood(Protocol):
 
     Attributes:
         parameters: P, numbers that the decoder gives per pixel (or per coordinate).
+        kinds: kinds of data that it is a density of (``image``, ``cloud``).
         binary: images are binarised before anything sees them.
+        static: training images are binarised once.
         density: the density in a few words, for tables and READMEs.
     """
 
     parameters: int
+    kinds: tuple[str, ...]
     binary: bool
+    static: bool
     density: str
 
     def log_prob(self, x: Tensor, theta: Tensor) -> Tensor:

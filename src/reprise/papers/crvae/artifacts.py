@@ -1,0 +1,182 @@
+"""A run's files: what was found per input and per latent, the weights, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reprise.canvas import BLUE, COLOURS, GREY, MORE_COLOURS, ORANGE, PALE, SMALL, TEXT, VERMILION, canvas, label, save
+from reprise.papers.crvae.assessment import Assessed
+from reprise.papers.crvae.metrics import ACTIVE
+from reprise.records import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+JOINED = 250  # inputs that are drawn beside their transformations
+CLASSES = 12  # that have a colour
+
+
+def write(run_dir: Path, assessed: Assessed, model: nn.Module) -> list[Path]:
+    """Write tables as CSV, the weights, and figures as PNG; returns the files.
+
+    ``inputs.csv``: one line per test input, its negative log-likelihood where it was taken and its consistency KL, in
+    nats. ``units.csv``: variances of the posterior means, largest first. ``model.safetensors``: the judged weights.
+    """
+    nll = torch.full((len(assessed.labels),), torch.nan)
+    nll[: len(assessed.nll)] = assessed.nll.cpu().float()
+    tables = {
+        "inputs": {"label": assessed.labels.numpy(), "nll": nll, "consistency_kl": assessed.consistency.cpu()},
+        "units": {"variance": assessed.variances.cpu()},
+    }
+    paths = []
+    for name, columns in tables.items():
+        frame = pd.DataFrame({key: np.asarray(value) for key, value in columns.items()})
+        paths.append(run_dir / f"{name}.csv")
+        write_text(paths[-1], frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    paths.append(run_dir / "model.safetensors")
+    save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, paths[-1])
+    return paths + [save(figure, run_dir / f"{name}.png") for name, figure in figures(assessed, run_dir).items()]
+
+
+def figures(assessed: Assessed, run_dir: Path) -> dict[str, Figure]:
+    """All figures of a run, by name."""
+    drawn = {
+        "latents": latents(assessed),
+        "consistency": consistency(assessed.consistency, assessed.metrics["consistency_kl"]),
+        "units": units(assessed.variances),
+    }
+    pictures = assessed.pictures
+    if pictures["inputs"].ndim == 4:
+        names = ("inputs", "reconstructed", "transformed", "transformed_reconstructed")
+        drawn["reconstructions"] = gallery(
+            torch.stack([pictures[name] for name in names]), ["x", "of x", "T(x)", "of T(x)"], "Reconstructions"
+        )
+        side = int(len(pictures["samples"]) ** 0.5)
+        grid = pictures["samples"][: side * side].unflatten(0, (side, side))
+        drawn["samples"] = gallery(grid, [], "Samples from the prior, expected images")
+        rows = [f"unit {i + 1}" for i in range(len(pictures["traversals"]))]
+        drawn["traversals"] = gallery(
+            pictures["traversals"],
+            rows,
+            "One unit at a time, most active first, 2.5 standard deviations to either side",
+        )
+    history = run_dir / "metrics.csv"
+    if history.exists():
+        drawn["training"] = training(pd.read_csv(history))
+    return drawn
+
+
+def latents(assessed: Assessed) -> Figure:
+    """Posterior means of inputs (dots) and of their transformations (crosses), joined by a line (paper, Figure 1).
+
+    In the plane of the two largest principal components of the means of x.
+    """
+    figure, axes = canvas(1, 1, height=5.2, width=6.4)
+    ax = axes[0, 0]
+    clean, moved = (part.mean.cpu().float() for part in (assessed.clean, assessed.augmented))
+    points, targets, share = _plane(clean, moved)
+    n = min(JOINED, len(points))
+    labels = assessed.labels[:n]
+    colours = (*COLOURS, *MORE_COLOURS)[:CLASSES]
+    for c in range(max(1, len(assessed.classes))):
+        rows = (labels == c).nonzero().ravel() if assessed.classes else torch.arange(n)
+        colour = colours[c % len(colours)]
+        ends = torch.stack([points[rows], targets[rows]], 0)
+        ax.plot(ends[:, :, 0], ends[:, :, 1], "-", color=colour, linewidth=0.5, alpha=0.5)
+        name = assessed.classes[c] if len(assessed.classes) <= CLASSES and assessed.classes else None
+        ax.plot(*points[rows].T, "o", color=colour, ms=3, label=name)
+        ax.plot(*targets[rows].T, "x", color=colour, ms=3)
+    ratio = assessed.metrics["consistency_w2_ratio"]
+    label(
+        ax,
+        f"Inputs (dots) and their transformations (crosses): apart by {ratio:.2f} of the variance",
+        "first principal component",
+        f"second ({100 * share:.0f} % of the variance in both)",
+    )
+    if 1 < len(assessed.classes) <= CLASSES:
+        ax.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _plane(clean: Tensor, moved: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Both in the first two principal components of the former, and their share of its variance."""
+    centre = clean.mean(0)
+    if clean.shape[1] == 1:
+        return torch.cat([clean, clean * 0], 1), torch.cat([moved, moved * 0], 1), 1.0
+    _, values, axes = torch.linalg.svd(clean - centre, full_matrices=False)
+    axes = axes[:2] * axes[:2].sum(1, keepdim=True).sign()  # a sign of their own, the same on every machine
+    share = float(values[:2].square().sum() / values.square().sum().clamp_min(1e-12))
+    return (clean - centre) @ axes.T, (moved - centre) @ axes.T, share
+
+
+def consistency(kl: Tensor, mean: float) -> Figure:
+    """KL(q(z | x~) || q(z | x)) of all test inputs."""
+    figure, axes = canvas(1, 1, height=3.4, width=5.2)
+    ax = axes[0, 0]
+    values = kl.cpu().double().clamp_min(1e-3).numpy()
+    ax.hist(values, bins=np.geomspace(values.min(), values.max() * 1.001, 50), color=BLUE, alpha=0.8)
+    ax.set_xscale("log")
+    ax.axvline(mean, color=VERMILION, linewidth=1)
+    ax.annotate(f" mean {mean:.3g}", (mean, ax.get_ylim()[1]), va="top", fontsize=SMALL, color=VERMILION)
+    label(ax, "How far a transformation moves the posterior", "KL(q(z|x~) || q(z|x)) (nats)", "test inputs")
+    return figure
+
+
+def units(variances: Tensor) -> Figure:
+    """Variance of each unit's posterior mean, largest first, and the line above which a unit is active."""
+    figure, axes = canvas(1, 1, height=3.4, width=5.2)
+    ax = axes[0, 0]
+    values = variances.cpu().numpy().clip(1e-8)
+    ax.bar(range(1, len(values) + 1), values, color=[BLUE if v >= ACTIVE else PALE for v in values], width=0.9)
+    ax.axhline(ACTIVE, color=VERMILION, linewidth=1)
+    ax.set_yscale("log")
+    active = int((values >= ACTIVE).sum())
+    label(ax, f"{active} of {len(values)} units are active", "unit", "variance of the posterior mean")
+    return figure
+
+
+def gallery(images: Tensor, rows: list[str], title: str) -> Figure:
+    """Pictures ``[rows, columns, C, H, W]`` in 0..1, a name before each row."""
+    count, columns = images.shape[:2]
+    figure, axes = canvas(1, 1, height=0.3 + 0.62 * count, width=0.7 + 0.62 * columns)
+    ax: Axes = axes[0, 0]
+    gap = max(1, images.shape[-1] // 14)
+    tiles = torch.nn.functional.pad(images.clamp(0, 1).float(), (0, gap, 0, gap), value=1.0)
+    sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)[:-gap, :-gap]
+    ax.imshow(sheet.squeeze(-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_xticks([])
+    step = images.shape[-2] + gap
+    ax.set_yticks([(i + 0.5) * step - gap / 2 for i in range(len(rows))], rows, fontsize=SMALL)
+    ax.tick_params(length=0)
+    ax.set_title(title, loc="left", fontsize=TEXT)
+    return figure
+
+
+def training(history: pd.DataFrame) -> Figure:
+    """The bound on training and validation inputs, and the penalty where there is one."""
+    penalised = "train/penalty" in history
+    figure, axes = canvas(1, 1 + penalised, height=3.4, width=5.2 * (1 + penalised))
+    ax = axes[0, 0]
+    steps = history["step"] * 50
+    ax.plot(steps, history["train/elbo"], color=GREY, linewidth=0.8, label="training, first view")
+    if "validation/elbo" in history:
+        kept = history["validation/elbo"].ne(history["validation/elbo"].shift())
+        ax.plot(steps[kept], history["validation/elbo"][kept], color=BLUE, linewidth=1.2, label="validation")
+    low = history["train/elbo"].quantile(0.1)
+    ax.set_ylim(bottom=low - 0.1 * abs(low))
+    label(ax, "Evidence lower bound", "optimiser steps", "nats per input")
+    ax.legend(frameon=False, fontsize=SMALL)
+    if penalised:
+        axes[0, 1].plot(steps, history["train/penalty"], color=ORANGE, linewidth=0.8)
+        label(axes[0, 1], "What ties the views", "optimiser steps", "penalty per input")
+    return figure

@@ -1,0 +1,112 @@
+"""A hierarchical auto-encoder of perceptrons: several levels of latents, each given those before it.
+
+The encoder climbs from the input to one vector of features per level. From the top down, a state gathers what the
+levels so far have said; it gives the prior of the next one, and with that level's features its posterior, which is
+written as a change of the prior (Sonderby et al., 2016; Vahdat and Kautz, 2020, section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from reprise.checks import PositiveInt, checked
+from reprise.papers.crvae.model import LOG_VARIANCE, Autoencoder, Gaussian, Level
+from reprise.papers.crvae.networks import gaussian, perceptron
+
+
+class LadderMLP:
+    """A ladder of perceptrons.
+
+    Args:
+        hidden: units of every layer, and numbers of the state.
+        levels: L, each with as many latents as ``latent`` says.
+    """
+
+    @checked
+    def __init__(self, hidden: PositiveInt = 400, levels: Annotated[int, Field(ge=2)] = 2) -> None:
+        self.hidden, self.count = hidden, levels
+        self.title = f"ladder MLP {hidden}, {levels} levels"
+
+    def build(self, shape: tuple[int, ...], latent: int, parameters: int) -> Autoencoder:
+        """The network for inputs of any shape."""
+        return Ladder(shape, latent, parameters, self.hidden, self.count)
+
+
+class Ladder(Autoencoder):
+    """See the module's head.
+
+    Args:
+        shape: of one input.
+        latent: d, numbers per level.
+        parameters: P.
+        hidden: H, units.
+        levels: L.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent: int, parameters: int, hidden: int, levels: int) -> None:
+        super().__init__()
+        numbers = math.prod(shape)
+        self.shape, self.parameters_per_pixel, self.sizes = shape, parameters, (latent,) * levels
+        self.up = nn.ModuleList(
+            perceptron((numbers if i == 0 else hidden, hidden, hidden), "relu") for i in range(levels)
+        )
+        self.start = nn.Parameter(torch.zeros(hidden))
+        self.priors = nn.ModuleList(perceptron((hidden, hidden, 2 * latent), "relu") for _ in range(levels - 1))
+        self.changes = nn.ModuleList(perceptron((2 * hidden, hidden, 2 * latent), "relu") for _ in range(levels))
+        self.says = nn.ModuleList(perceptron((latent, hidden, hidden), "relu") for _ in range(levels))
+        self.out = perceptron((hidden, hidden, parameters * numbers), "relu")
+        for network in (*self.priors, *self.changes):  # at first every posterior is near its prior, and that standard
+            with torch.no_grad():
+                network[-1].weight.mul_(0.1)
+
+    def levels(self, x: Tensor, noise: Sequence[Tensor]) -> list[Level]:
+        """All levels, from the top down; below the first, one posterior per sample."""
+        features = self._climb(x)
+        state, found = self.start.expand(1, len(x), -1), []
+        for number, epsilon in enumerate(noise):
+            prior = self._prior(number, state)
+            posterior = self._posterior(number, state, features[number], prior)
+            z = posterior.at(epsilon)
+            found.append(Level(posterior, prior, z))
+            state = state + self.says[number](z)
+        return found
+
+    def _climb(self, x: Tensor) -> list[Tensor]:
+        """Features of each level ``[n, H]``, the top level's first."""
+        features, climbing = [], x.flatten(1)
+        for step in self.up:
+            climbing = step(climbing).relu()
+            features.append(climbing)
+        return features[::-1]
+
+    def _prior(self, number: int, state: Tensor) -> Gaussian | None:
+        return None if number == 0 else gaussian(self.priors[number - 1](state))
+
+    def _posterior(self, number: int, state: Tensor, features: Tensor, prior: Gaussian | None) -> Gaussian:
+        features = features.expand(*state.shape[:-1], -1)
+        change = gaussian(self.changes[number](torch.cat([state, features], -1)))
+        if prior is None:
+            return change
+        log_variance = (prior.log_variance + change.log_variance).clamp(*LOG_VARIANCE)
+        return Gaussian(prior.mean + (0.5 * prior.log_variance).exp() * change.mean, log_variance)
+
+    def decode(self, z: Sequence[Tensor]) -> Tensor:
+        """From the state that all levels leave."""
+        state = self.start + sum(says(part) for says, part in zip(self.says, z, strict=True))
+        theta = self.out(state.relu())
+        return theta.view(*theta.shape[:2], self.parameters_per_pixel, *self.shape)
+
+    def prior(self, noise: Sequence[Tensor]) -> list[Tensor]:
+        """Samples from the top down."""
+        state, samples = self.start.expand(*noise[0].shape[:2], -1), []
+        for number, epsilon in enumerate(noise):
+            prior = self._prior(number, state)
+            samples.append(epsilon if prior is None else prior.at(epsilon))
+            state = state + self.says[number](samples[-1])
+        return samples
