@@ -66,9 +66,23 @@ SIZES = {
         "method.module.evaluation.images=16",
         "method.module.evaluation.matrix_images=8",
     ),
+    "crvae": (
+        "method.datamodule.train_size=80",
+        "method.datamodule.validation_size=20",
+        "method.datamodule.test_size=70",
+        "method.module.latent=3",
+        "method.module.epochs=3",
+        "method.module.batch_size=16",
+        "method.module.network.hidden=[8]",
+        "method.module.evaluation.samples=4",
+        "method.module.evaluation.probes.hidden=0",
+        "method.module.evaluation.probes.draws=1",
+        "method.module.evaluation.frechet.samples=40",
+        "method.module.evaluation.frechet.epochs=1",
+    ),
 }
 # How a run is cut short so that it still has everything that a whole one has.
-CUT = {"dvrl": ("trainer=debug",), "supsup": ("trainer.limit_batches=2",)}
+CUT = {"dvrl": ("trainer=debug",), "supsup": ("trainer.limit_batches=2",), "crvae": ("trainer.limit_batches=1",)}
 ALWAYS = ("logger=csv", "hardware.threads=1")  # one thread, so that two processes compute the same bits
 SMALL = (*ALWAYS, *SIZES["dvrl"])
 FEW = (

@@ -55,7 +55,11 @@ def test_every_valuation_method_brings_its_predictor(method):
     assert resolved(compose(f"method={method}"))["method"]["module"]["predictor"]["_target_"]
 
 
-GROUPS = {"dvrl": ("predictor", "trainer", "hardware", "logger"), "supsup": ("stream", "network", "search", "scenario")}
+GROUPS = {
+    "dvrl": ("predictor", "trainer", "hardware", "logger"),
+    "supsup": ("stream", "network", "search", "scenario"),
+    "crvae": ("likelihood", "transformation", "network"),
+}
 
 
 @pytest.mark.parametrize(("method", "group"), [(method, group) for method in GROUPS for group in GROUPS[method]])

@@ -26,6 +26,10 @@ OF_THE_PAPER = {
         *("removal.png", "values.png", "discovery.png"),
     },
     "supsup": {"tasks.csv", "curve.csv", "accuracy_matrix.csv", "accuracy.png", "accuracy_matrix.png", "entropy.png"},
+    "crvae": {
+        *("inputs.csv", "units.csv", "model.safetensors", "latents.png", "consistency.png", "units.png"),
+        *("reconstructions.png", "samples.png", "traversals.png", "training.png"),
+    },
 }
 
 
@@ -125,7 +129,11 @@ def test_the_record_carries_what_a_table_needs(debug_run, method):
     assert (record["run_key"], record["group"], record["protocol"]) == keys
     assert record["metrics"] == harness.read(folder / "metrics.json")
     assert record["paper"] == PAPERS[method] == config["method"]["paper"]
-    told = {"dvrl": {"noise_rate": 0.2, "train_size": 60}, "supsup": {"num_tasks": 3, "train_size": 80, "steps": 3}}
+    told = {
+        "dvrl": {"noise_rate": 0.2, "train_size": 60},
+        "supsup": {"num_tasks": 3, "train_size": 80, "steps": 3},
+        "crvae": {"train_size": 80, "latent": 3, "epochs": 3},
+    }
     assert told[PAPERS[method]].items() <= record["condition"].items()
     assert record["env"]["torch"] == env["versions"]["torch"]
     assert re.fullmatch(r"[0-9a-f]{64}", env["data"])

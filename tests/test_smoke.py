@@ -20,6 +20,7 @@ REFUSED = {
 SHARES = {
     "dvrl": ("discovery/auroc", "discovery/tpr_at_noise_rate", "weighted/test_accuracy", "reference/all"),
     "supsup": ("accuracy/given", "accuracy/after_training", "accuracy/chance"),
+    "crvae": ("probe/linear", "probe/ten_labels", "probe/transformed", "retrieval"),
 }
 
 
@@ -89,7 +90,7 @@ def test_every_method_values_a_users_table(train, tmp_path, method):
     assert not (folder / "discovery_curve.csv").exists()
 
 
-@pytest.mark.parametrize("method", methods_of("supsup"))
+@pytest.mark.parametrize("method", methods_of("supsup", "crvae"))
 def test_a_method_for_images_refuses_a_table(train, method):
     sentence = train(f"method={method}", *ALWAYS, "dataset=breast_cancer").sentence()
     assert "dataset=breast_cancer" in sentence

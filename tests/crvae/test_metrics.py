@@ -36,7 +36,9 @@ def test_the_nll_of_a_wrong_posterior_comes_down_to_the_truth():
 def test_chunks_change_the_draws_and_nothing_else():
     model = LinearGaussian(LENGTHS, 6, wider=1.3)
     x = model.draw(200)
-    means = [metrics.nll(model, model.likelihood, x, 500, generator(s), chunk).mean() for s, chunk in ((0, 33), (1, 9999))]
+    means = [
+        metrics.nll(model, model.likelihood, x, 500, generator(s), chunk).mean() for s, chunk in ((0, 33), (1, 9999))
+    ]
     assert means[0] == pytest.approx(float(means[1]), abs=0.01)
 
 

@@ -14,7 +14,7 @@ SMALL = {
     "mlp": (MLP(hidden=(16, 12)), (1, 8, 8)),
     "conv": (Conv(width=4), (3, 32, 32)),
     "framed": (Conv(width=4), (1, 28, 28)),
-    "ladder": (LadderMLP(hidden=16, levels=3), (1, 8, 8)),
+    "ladder": (LadderMLP(hidden=(16,), levels=3), (1, 8, 8)),
 }
 
 

@@ -13,7 +13,9 @@ def clusters(n, classes=4, d=6, seed=0, spread=0.2):
 
 
 def judge(train, test, transformed=None, **options):
-    return Probes(**({"draws": 2, "hidden": 16} | options))(train, test, test[0] if transformed is None else transformed)
+    return Probes(**({"draws": 2, "hidden": 16} | options))(
+        train, test, test[0] if transformed is None else transformed
+    )
 
 
 def test_classes_that_lie_apart_are_told_apart():

@@ -15,23 +15,23 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from reprise.checks import PositiveInt, checked
+from reprise.checks import checked
 from reprise.papers.crvae.model import LOG_VARIANCE, Autoencoder, Gaussian, Level
-from reprise.papers.crvae.networks import gaussian, perceptron
+from reprise.papers.crvae.networks import Widths, gaussian, perceptron
 
 
 class LadderMLP:
     """A ladder of perceptrons.
 
     Args:
-        hidden: units of every layer, and numbers of the state.
+        hidden: units of the layers of each perceptron; the last is also the size H of the state.
         levels: L, each with as many latents as ``latent`` says.
     """
 
     @checked
-    def __init__(self, hidden: PositiveInt = 400, levels: Annotated[int, Field(ge=2)] = 2) -> None:
+    def __init__(self, hidden: Widths = (400,), levels: Annotated[int, Field(ge=2)] = 2) -> None:
         self.hidden, self.count = hidden, levels
-        self.title = f"ladder MLP {hidden}, {levels} levels"
+        self.title = f"ladder MLP {'-'.join(map(str, hidden))}, {levels} levels"
 
     def build(self, shape: tuple[int, ...], latent: int, parameters: int) -> Autoencoder:
         """The network for inputs of any shape."""
@@ -45,22 +45,22 @@ class Ladder(Autoencoder):
         shape: of one input.
         latent: d, numbers per level.
         parameters: P.
-        hidden: H, units.
+        hidden: units of the layers of each perceptron, H the last.
         levels: L.
     """
 
-    def __init__(self, shape: tuple[int, ...], latent: int, parameters: int, hidden: int, levels: int) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], latent: int, parameters: int, hidden: Sequence[int], levels: int
+    ) -> None:
         super().__init__()
-        numbers = math.prod(shape)
+        numbers, size = math.prod(shape), hidden[-1]
         self.shape, self.parameters_per_pixel, self.sizes = shape, parameters, (latent,) * levels
-        self.up = nn.ModuleList(
-            perceptron((numbers if i == 0 else hidden, hidden, hidden), "relu") for i in range(levels)
-        )
-        self.start = nn.Parameter(torch.zeros(hidden))
-        self.priors = nn.ModuleList(perceptron((hidden, hidden, 2 * latent), "relu") for _ in range(levels - 1))
-        self.changes = nn.ModuleList(perceptron((2 * hidden, hidden, 2 * latent), "relu") for _ in range(levels))
-        self.says = nn.ModuleList(perceptron((latent, hidden, hidden), "relu") for _ in range(levels))
-        self.out = perceptron((hidden, hidden, parameters * numbers), "relu")
+        self.up = nn.ModuleList(perceptron((numbers if i == 0 else size, *hidden, size), "relu") for i in range(levels))
+        self.start = nn.Parameter(torch.zeros(size))
+        self.priors = nn.ModuleList(perceptron((size, *hidden, 2 * latent), "relu") for _ in range(levels - 1))
+        self.changes = nn.ModuleList(perceptron((2 * size, *hidden, 2 * latent), "relu") for _ in range(levels))
+        self.says = nn.ModuleList(perceptron((latent, *hidden, size), "relu") for _ in range(levels))
+        self.out = perceptron((size, *hidden, parameters * numbers), "relu")
         for network in (*self.priors, *self.changes):  # at first every posterior is near its prior, and that standard
             with torch.no_grad():
                 network[-1].weight.mul_(0.1)

@@ -105,6 +105,11 @@ class ConsistentVAE(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         _check_views(views, penalty, objective)
+        if not hasattr(network, "build"):
+            raise UserError(
+                "method.module.network is no auto-encoder: choose network=vae_mlp, vae_conv, vae_conv_narrow or "
+                "vae_ladder_mlp."
+            )
         self.spec, self.seed, self.architecture, self.likelihood = spec, seed, network, likelihood
         self.latent, self.bound, self.views, self.penalty = latent, bound, views, penalty
         self.weight, self.warmup, self.passes, self.nominal = weight, warmup, epochs * compute, epochs
