@@ -139,7 +139,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Display:
-    """Which methods and metrics the tables show, in which order and under which name."""
+    """Which methods and metrics the tables show, in which order and under which name.
+
+    ``rivals`` are methods whose numbers stand beside a single run's, where they are at hand on the same data and seed.
+    """
 
     methods: Mapping[str, str]
     columns: tuple[Column, ...]
@@ -148,6 +151,7 @@ class Display:
     cost: tuple[Column, ...] = ()
     variants: tuple[Column, ...] = ()
     curves: tuple[Curve, ...] = ()
+    rivals: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> dict[str, Column]:
@@ -359,10 +363,13 @@ def _display(raw: Any) -> Display:
     for name in ("columns", "references", "counts", "cost", "variants"):
         given[name] = tuple(_column(c, f"display, {name}") for c in given.get(name, ()))
     given["curves"] = tuple(_curve(c) for c in given.get("curves", ()))
+    given["rivals"] = tuple(given.get("rivals", ()))
     display: Display = _build(Display, given, "display")
     for column in (*display.metrics.values(), *display.variants):
         for metric in (*column.beside, *filter(None, [column.less]), column.metric):
             _choice(metric, tuple(display.metrics), f"display, {column.metric!r}", "metric")
+    for rival in display.rivals:
+        _choice(rival, tuple(display.methods), "display, rivals", "method (none of those under 'display')")
     for curve in display.curves:
         for metric in curve.columns:
             _choice(metric, tuple(display.metrics), f"display, curve {curve.table!r}", "metric")

@@ -25,13 +25,15 @@ def summary_of_run(run: Mapping[str, Any] | Record, reported: Reported, records:
 
     record = run if isinstance(run, Record) else Record.of(run)
     display = reported.display
+    rivals = _rivals(record, reported, records)
     rows = [
-        (c.label, format(v, c.format), _beside(c, record, display.metrics))
+        (c.label, format(v, c.format), *(_cell(c, rival) for rival in rivals), _beside(c, record, display.metrics))
         for c, v in _present(display.columns, record)
     ]
     method = display.methods.get(record.method, record.method)
     title = f"{method} on {record.dataset}, seed {record.seed}, {record.scale} scale"
-    table = Table(title, ("Measure", "This run", "Beside"), tuple(rows), describe(record.condition))
+    names = [display.methods[rival.method] for rival in rivals]
+    table = Table(title, ("Measure", "This run", *names, "Beside"), tuple(rows), describe(record.condition))
     health = ", ".join(f"{c.label} {'YES' if v > 0.5 else 'no'}" for c, v in _present(display.counts, record))
     lines = [f"Health: {health}."] if health else []
     lines += claim_lines(record, reported, records)
@@ -40,6 +42,18 @@ def summary_of_run(run: Mapping[str, Any] | Record, reported: Reported, records:
 
 def _present(columns: Iterable[Column], record: Record) -> list[tuple[Column, float]]:
     return [(c, v) for c in columns if (v := record.metric(c.metric)) is not None]
+
+
+def _rivals(record: Record, reported: Reported, records: Sequence[Record]) -> list[Record]:
+    """The runs of the methods to compare with, on the same data and seed; of several configurations the first."""
+    same = [r for r in records if (r.scale, r.protocol, r.seed) == (record.scale, record.protocol, record.seed)]
+    found = [[r for r in same if r.method == name] for name in reported.display.rivals if name != record.method]
+    return [min(runs, key=lambda r: r.order) for runs in found if runs]
+
+
+def _cell(column: Column, record: Record) -> str:
+    value = record.metric(column.metric)
+    return "" if value is None else format(value, column.format)
 
 
 def _beside(column: Column, record: Record, metrics: Mapping[str, Column]) -> str:
