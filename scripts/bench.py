@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: ``python scripts/bench.py startup``, ``dvrl`` or ``supsup``.
+"""Speed, as ratios measured in one run: ``python scripts/bench.py startup``, ``dvrl``, ``supsup`` or ``crvae``.
 
 Absolute times depend on the machine and its load; a ratio to a plain implementation, taken in turns, hardly does.
 """
@@ -295,10 +295,11 @@ def show_discovery(name: str, history: list[list[float]]) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["startup", "dvrl", "supsup"])
+    parser.add_argument("what", choices=["startup", "dvrl", "supsup", "crvae"])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each contestant (default 7)")
-    parser.add_argument("--threads", type=int, default=2, help="dvrl, supsup: torch threads (default 2)")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads (default 2)")
     parser.add_argument("--opendataval", metavar="PYTHON", help="dvrl: a Python that has opendataval installed")
+    parser.add_argument("--pythae", metavar="PYTHON", help="crvae: a Python that has pythae installed")
     parser.add_argument(
         "--budget", type=float, default=60, help="dvrl: most seconds for an OpenDataVal run (default 60)"
     )
@@ -309,6 +310,10 @@ def main() -> None:
         from bench_supsup import supsup
 
         supsup(options.rounds, options.threads)
+    elif options.what == "crvae":
+        from bench_crvae import crvae
+
+        crvae(options.rounds, options.threads, options.pythae)
     else:
         dvrl(options.rounds, options.threads, options.opendataval, options.budget)
 

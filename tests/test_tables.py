@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,14 @@ def test_the_summary_of_one_run_names_numbers_references_and_verdicts(reported):
     assert "C1 held on this seed (0.800 > 0.700 (Base)); verdict SUPPORTED: 3 seeds" in claim_lines(
         others[0], reported, others
     )
+
+
+def test_rivals_stand_beside_a_run_where_they_are_at_hand(reported):
+    shown = replace(reported, display=replace(reported.display, rivals=("base",)))
+    others = [rec("base", seed=0, accuracy=0.734), rec("base", seed=1, accuracy=0.555)]
+    with_them, without = (spoken(summary_of_run(raw(accuracy=0.8), r, others)) for r in (shown, reported))
+    assert with_them.count("0.734") == without.count("0.734") + 1, "a column, beside what the claims say"
+    assert "0.555" not in with_them, "another seed"
 
 
 def test_a_baselines_summary_says_what_it_waits_for(reported):

@@ -17,6 +17,32 @@ def test_bernoulli_by_hand():
     assert Bernoulli().mean(theta).flatten().tolist() == pytest.approx([0.5, 0.75])
 
 
+def test_bernoulli_is_torchs_to_the_derivative():
+    x = torch.rand(4, 1, 3, 3, generator=generator(), dtype=torch.float64).round()
+    theta = (5 * torch.randn(2, 4, 1, 1, 3, 3, generator=generator(1), dtype=torch.float64)).requires_grad_()
+    theirs = (
+        -torch.nn.functional.binary_cross_entropy_with_logits(
+            theta.squeeze(2), x.expand(2, -1, -1, -1, -1), reduction="none"
+        )
+        .flatten(2)
+        .sum(2)
+    )
+    ours = Bernoulli().log_prob(x, theta)
+    assert torch.allclose(ours, theirs)
+    weights = torch.randn(2, 4, generator=generator(2), dtype=torch.float64)
+    expected = torch.autograd.grad((weights * theirs).sum(), theta)[0]
+    assert torch.allclose(torch.autograd.grad((weights * ours).sum(), theta)[0], expected)
+
+
+@pytest.mark.parametrize("logit", [-200.0, 0.0, 200.0])
+def test_bernoulli_of_certain_pixels_does_not_overflow(logit):
+    theta = torch.full((1, 1, 1, 1, 1, 1), logit, requires_grad=True)
+    found = Bernoulli().log_prob(torch.ones(1, 1, 1, 1), theta)
+    assert found.item() == pytest.approx(min(logit, 0) if logit else -math.log(2))
+    found.sum().backward()
+    assert theta.grad.item() == pytest.approx(1 - torch.sigmoid(torch.tensor(logit)).item())
+
+
 def test_bernoulli_sums_to_one_over_all_images():
     images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).view(16, 1, 2, 2)
     theta = torch.randn(3, 1, 1, 1, 2, 2, generator=generator()).expand(3, 16, 1, 1, 2, 2)
