@@ -119,9 +119,8 @@ def loader_steps(x: Tensor, workers: int, pil: bool) -> Callable[[], None]:
 
     network, draw = model(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
-    loader = torch.utils.data.DataLoader(
-        Pairs(x, RandomAffine(15, (0.05, 0.05), (0.9, 1.1))), BATCH, num_workers=workers
-    )
+    data = Pairs(x, RandomAffine(15, (0.05, 0.05), (0.9, 1.1)), pil)
+    loader = torch.utils.data.DataLoader(data, BATCH, num_workers=workers)
 
     def run() -> None:
         for views in loader:
@@ -133,14 +132,17 @@ def loader_steps(x: Tensor, workers: int, pil: bool) -> Callable[[], None]:
 class Pairs:
     """A data set of images and their transformations, as many as a measurement needs."""
 
-    def __init__(self, x: Tensor, transform: Callable[[Tensor], Tensor]) -> None:
-        self.x, self.transform = x, transform
+    def __init__(self, x: Tensor, transform: Callable[[Any], Any], pil: bool) -> None:
+        from torchvision.transforms.functional import to_pil_image, to_tensor
+
+        self.x = [to_pil_image(image) for image in x[: STEPS * BATCH]] if pil else x
+        self.transform, self.ready = transform, to_tensor if pil else lambda image: image
 
     def __len__(self) -> int:
         return STEPS * BATCH
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        return self.x[row], self.transform(self.x[row])
+        return self.ready(self.x[row]), self.ready(self.transform(self.x[row]))
 
 
 def rival(python: str, threads: int, rounds: int, x: Tensor) -> None:

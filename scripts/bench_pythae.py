@@ -70,7 +70,7 @@ def epoch(images: np.ndarray, batch: int, latent: int, epochs: int) -> float:
             no_cuda=True,
         )
         began = time.perf_counter()
-        TrainingPipeline(training, model)(train_data=images)
+        TrainingPipeline(model=model, training_config=training)(train_data=images)
         return time.perf_counter() - began
 
 

@@ -50,7 +50,7 @@ class _BernoulliLogProb(torch.autograd.Function):
     """sum of x l - log(1 + e^l) over pixels ``[K, n]``, of logits l ``[K, n, D]`` and pixels x ``[n, D]``.
 
     On processors torch's own forms (`binary_cross_entropy_with_logits`, `softplus`) are four times as slow, because of
-    log1p. The plain logarithm is off by at most the last digit of 1, in nats per pixel. The derivative is x - sigmoid(l).
+    log1p. The plain logarithm is off by at most the last digit of 1, in nats per pixel. Derivative: x - sigmoid(l).
     """
 
     @staticmethod
