@@ -214,3 +214,43 @@ def test_a_second_process_waits_and_takes_the_stored_result(tmp_path, monkeypatc
     assert "already done" in err
     assert str(folder) in out
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"} == written
+
+
+@pytest.fixture(scope="module")
+def short_passes():
+    """A checkpoint after every pass over the few images."""
+    from reprise.papers.crvae import module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EPOCH", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def straight_views(tmp_path_factory, short_passes):
+    """Folder of the uninterrupted run of an auto-encoder, made once."""
+    made = {}
+
+    def get(method):
+        if method not in made:
+            made[method] = harness.run(small(method, tmp_path_factory.mktemp(method), *VIEWS))
+        return made[method]
+
+    return get
+
+
+VIEWS = ("method.module.warmup=2", "method.module.schedule=cosine")  # what depends on the step
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("method", ["crvae", "iwae", "cr_hierarchical"])
+def test_an_autoencoder_goes_on_with_its_best_weights(straight_views, tmp_path, monkeypatch, method, epoch):
+    cfg = small(method, tmp_path, *VIEWS)
+    with monkeypatch.context() as patch:
+        name = "on_train_epoch_end"
+        patch.setattr(callbacks.LastCheckpoint, name, stop_at(epoch, callbacks.LastCheckpoint, name, after=True))
+        with pytest.raises(KeyboardInterrupt):
+            harness.run(cfg)
+    folder = harness.folder_of(cfg)
+    assert harness.read(folder / "status.json")["state"] == "interrupted"
+    assert results(harness.run(cfg)) == results(straight_views(method))

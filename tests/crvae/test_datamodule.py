@@ -106,5 +106,5 @@ def test_sizes_below_one_are_refused(size):
 
 
 def test_a_table_is_refused():
-    with pytest.raises(UserError, match="has table data"):
+    with pytest.raises(UserError, match="has a table"):
         data(breast_cancer.load(name="breast_cancer", store=FileStore("nowhere")))

@@ -84,6 +84,11 @@ class ViewData(pl.LightningDataModule):
 
     def _check_kind(self) -> None:
         spec, kinds = self.source.spec, self.transformation.kinds
+        if spec.kind == "table":
+            raise UserError(
+                f"dataset={spec.name} has a table, and views are made of images: use digits, mnist, fashion_mnist, "
+                "omniglot, cifar10 or image_folder."
+            )
         if spec.kind not in kinds:
             rigid = "transformation=rigid" if spec.kind == "cloud" else "transformation=simple"
             raise UserError(
