@@ -9,7 +9,7 @@ import yaml
 from harness import CONF, DATASETS, METHODS, PAPERS, VALUATION, compose, options
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from reprise.building import TABLES
+from reprise.building import CLOUDS, TABLES
 from reprise.config import content, group_key, protocol_key, resolved, run_key
 from reprise.errors import UserError
 
@@ -70,8 +70,8 @@ def test_every_choice_of_the_other_groups_composes(method, group):
 
 def test_tables_are_known_without_loading_them():
     """The refusal of a data set names the others of the right kind, and a config does not say its kind."""
-    tables = [name for name in DATASETS if "image" not in (CONF / "dataset" / f"{name}.yaml").read_text()]
-    assert sorted(TABLES) == tables
+    others = [name for name in DATASETS if "image" not in (CONF / "dataset" / f"{name}.yaml").read_text()]
+    assert sorted((*TABLES, *CLOUDS)) == others
 
 
 def compose_all(group: str, name: str) -> list[dict]:

@@ -19,8 +19,9 @@ from reprise.data.base import Source
 from reprise.data.store import FileStore
 from reprise.errors import UserError
 
-KINDS = ("image", "table")
+KINDS = ("image", "table")  # that a method works on when it does not say
 # Not said in their configs, because all that is in a config is part of a run's identity.
+CLOUDS = ("point_clouds",)
 TABLES = ("adult", "blog", "breast_cancer", "csv", "email_to_sms", "rossmann", "sms_spam")
 
 
@@ -99,7 +100,7 @@ def suitable(tasks: tuple[str, ...], kinds: tuple[str, ...] = KINDS) -> list[str
     names = []
     for name in loader.get_group_options("dataset"):
         declared = loader.load_configuration(f"dataset/{name}", [], hydra.types.RunMode.RUN).dataset.get("task")
-        kind = "table" if name in TABLES else "image"
+        kind = "table" if name in TABLES else "cloud" if name in CLOUDS else "image"
         if kind in kinds and (declared or "classification") in (*tasks, "auto"):
             names.append(name)
     return names

@@ -75,6 +75,12 @@ def _sha256_images(*paths: str | None) -> str | None:
     return sha256_of_images(*paths)
 
 
+def _sha256_clouds(*paths: str | None) -> str | None:
+    from reprise.data.folders import sha256_of_clouds
+
+    return sha256_of_clouds(*paths)
+
+
 def register() -> None:
     """Register the schema and the resolvers; harmless when called again."""
     ConfigStore.instance().store(name="root_schema", node=Root)
@@ -82,6 +88,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("sha256", _sha256, replace=True)
     OmegaConf.register_new_resolver("sha256_given", _sha256_given, replace=True)
     OmegaConf.register_new_resolver("sha256_images", _sha256_images, replace=True)
+    OmegaConf.register_new_resolver("sha256_clouds", _sha256_clouds, replace=True)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Label noise: the dossier's protocol, row for row."""
+"""Label noise: the paper's protocol, row for row."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ class DataSpec:
         name: the name used on the command line.
         task: what the target is.
         kind: what one input is.
-        shape: shape of one input, e.g. ``(1, 28, 28)`` for an image or ``(108,)`` for a table row.
+        shape: shape of one input, e.g. ``(1, 28, 28)`` for an image, ``(108,)`` for a table row or ``(256, 3)`` for a
+            cloud of points.
         classes: names of the classes (labels are ``0..C-1`` in this order); empty for regression.
         features: column names of a table, one per input; empty for images.
         image: shape of one image where a datamodule hands out flat rows, e.g. ``(1, 28, 28)``; else empty.
@@ -35,7 +36,7 @@ class DataSpec:
 
     name: str
     task: Literal["classification", "regression"]
-    kind: Literal["image", "table"]
+    kind: Literal["image", "table", "cloud"]
     shape: tuple[int, ...]
     classes: tuple[str, ...] = ()
     features: tuple[str, ...] = ()

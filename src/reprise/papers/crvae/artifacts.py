@@ -68,6 +68,8 @@ def figures(assessed: Assessed, run_dir: Path) -> dict[str, Figure]:
             rows,
             "One unit at a time, most active first, 2.5 standard deviations to either side",
         )
+    else:
+        drawn["clouds"] = clouds(pictures)
     history = run_dir / "metrics.csv"
     if history.exists():
         drawn["training"] = training(pd.read_csv(history))
@@ -159,6 +161,29 @@ def gallery(images: Tensor, rows: list[str], title: str) -> Figure:
     ax.set_yticks([(i + 0.5) * step - gap / 2 for i in range(len(rows))], rows, fontsize=SMALL)
     ax.tick_params(length=0)
     ax.set_title(title, loc="left", fontsize=TEXT)
+    return figure
+
+
+def clouds(pictures: dict[str, Tensor]) -> Figure:
+    """Some clouds from the side, and the centres that the model gives back, of inputs and of their transformations."""
+    names = {
+        "inputs": "x",
+        "reconstructed": "of x",
+        "transformed": "T(x)",
+        "transformed_reconstructed": "of T(x)",
+    }
+    columns = min(6, len(pictures["inputs"]))
+    figure, axes = canvas(len(names), columns, height=1.2 * len(names), width=1.2 * columns + 0.4)
+    for line, (name, title) in zip(axes, names.items(), strict=True):
+        for ax, cloud in zip(line, pictures[name][:columns], strict=True):
+            # seen from a little above, as the upright axis and one that is turned by 30 degrees
+            across = cloud[:, 0] * 0.87 + cloud[:, 1] * 0.5
+            up = cloud[:, 2] * 0.94 + (cloud[:, 1] * 0.87 - cloud[:, 0] * 0.5) * 0.34
+            ax.plot(across, up, ".", ms=2.5, color=BLUE if "reconstructed" in name else GREY)
+            ax.set_aspect("equal")
+            ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_ylabel(title, fontsize=TEXT)
     return figure
 
 

@@ -31,7 +31,7 @@ class Bound:
 
 
 class ELBO:
-    """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)) (dossier, 3.1 and 3.4).
+    """E_q[log p(x | z)] - beta KL(q(z | x) || p(z)).
 
     Args:
         samples: K, over which the expectation is taken.

@@ -35,7 +35,7 @@ class Gaussian:
         return -0.5 * (squared + self.log_variance + math.log(2 * math.pi)).sum(-1)
 
     def kl(self, other: Gaussian | None = None) -> Tensor:
-        """KL(self || other) ``[...]`` in nats (dossier, 3.3); ``None`` is the standard normal."""
+        """KL(self || other) ``[...]`` in nats; ``None`` is the standard normal."""
         if other is None:
             return 0.5 * (self.log_variance.exp() + self.mean.square() - 1 - self.log_variance).sum(-1)
         gap = self.log_variance - other.log_variance

@@ -66,7 +66,7 @@ class FlatAutoencoder(Autoencoder):
 
 
 class MLP:
-    """Perceptrons with mirrored layers (the released one has three of 1,000 units; dossier, 5.2).
+    """Perceptrons with mirrored layers (the released one has three of 1,000 units).
 
     Args:
         hidden: units of the encoder's layers; the decoder has them in reverse.
@@ -87,7 +87,7 @@ class MLP:
 
 
 class Conv:
-    """The released convolutional network for square images (dossier, 5.1): four halvings, BatchNorm, ReLU.
+    """The released convolutional network for square images (CRVAE/models.py): four halvings, BatchNorm, ReLU.
 
     Images whose side is no multiple of 16 get a black frame on the way in, which is cut off on the way out.
 

@@ -50,8 +50,8 @@ def look(
     Args:
         views: one or two tensors ``[B, *shape]``, ready for the likelihood.
         batching: one pass over all views together, or one each, which is another thing where the network has
-            BatchNorm (dossier, 3.5).
-        shared_noise: give all views the same epsilon (dossier, 3.4).
+            BatchNorm.
+        shared_noise: give all views the same epsilon.
     """
     size = len(views[0])
     if shared_noise:
@@ -81,7 +81,7 @@ def _seen(model: Autoencoder, likelihood: Likelihood, bound: BoundOf, x: Tensor,
 
 
 def consistent_loss(seen: Sequence[Seen], penalty: Penalty | None, weight: float) -> tuple[Tensor, Tensor | None]:
-    """-(sum of the views' bounds) + lambda * penalty, means over the batch (dossier, 3.2); and the mean penalty.
+    """-(sum of the views' bounds) + lambda * penalty, means over the batch (paper, equation 3); and the mean penalty.
 
     Views come clean first, then augmented. With lambda 0 there is nothing to compute, which is VAE+Aug exactly.
     """

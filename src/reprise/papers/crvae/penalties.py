@@ -19,7 +19,7 @@ Direction = Literal["paper", "reverse", "symmetric", "w2"]
 
 
 class Consistency:
-    """The distance between the two posteriors, summed over levels (dossier, 3.2 to 3.4).
+    """The distance between the two posteriors, summed over levels (paper, equation 3).
 
     A level below the first is compared given each view's own samples above it.
 
@@ -56,13 +56,13 @@ class Consistency:
 
 
 def wasserstein2(a: Gaussian, b: Gaussian) -> Tensor:
-    """Squared 2-Wasserstein distance ``[...]`` of Gaussians with diagonal covariance (dossier, 5.6)."""
+    """Squared 2-Wasserstein distance ``[...]`` of Gaussians with diagonal covariance."""
     spread = (0.5 * a.log_variance).exp() - (0.5 * b.log_variance).exp()
     return ((a.mean - b.mean).square() + spread.square()).sum(-1)
 
 
 class Triplet:
-    """max(0, |mu(x) - mu(x~)|^2 - |mu(x) - mu(x')|^2 + margin), x' the next input of the batch (dossier, 7).
+    """max(0, |mu(x) - mu(x~)|^2 - |mu(x) - mu(x')|^2 + margin), x' the next input of the batch.
 
     Batches are drawn in random order, so that the next input is a random one. The paper's margin is not known.
 
@@ -83,7 +83,7 @@ class Triplet:
 
 
 class InfoNCE:
-    """-log of the share that the own transformed view has among all those of the batch, by cosine (dossier, 7).
+    """-log of the share that the own transformed view has among all those of the batch, by cosine.
 
     Args:
         temperature: of the softmax over cosines.

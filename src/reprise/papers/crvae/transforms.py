@@ -22,7 +22,7 @@ GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue in
 
 
 class ImageTransformation:
-    """A random affine map, after flips and before changes of colour (the released file's order, dossier, 5.3).
+    """A random affine map, after flips and before changes of colour (the order of the released file).
 
     Args:
         degrees: largest rotation to either side.
