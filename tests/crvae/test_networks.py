@@ -8,12 +8,14 @@ from reprise.papers.crvae.ladder import LadderMLP
 from reprise.papers.crvae.likelihoods import Bernoulli
 from reprise.papers.crvae.model import LOG_VARIANCE
 from reprise.papers.crvae.networks import MLP, Conv
+from reprise.papers.crvae.nvae import NVAE
 from reprise.papers.crvae.objective import look
 
 SMALL = {
     "mlp": (MLP(hidden=(16, 12)), (1, 8, 8)),
     "conv": (Conv(width=4), (3, 32, 32)),
     "framed": (Conv(width=4), (1, 28, 28)),
+    "nvae": (NVAE(channels=4, scales=2, groups=2), (1, 8, 8)),
     "ladder": (LadderMLP(hidden=(16,), levels=3), (1, 8, 8)),
 }
 
@@ -70,11 +72,14 @@ def test_samples_are_decoded_one_by_one(name):
         assert torch.allclose(together[k], alone[0], atol=1e-5)
 
 
-def test_a_ladder_without_changes_is_its_prior():
-    model, shape = built("ladder")
+@pytest.mark.parametrize("name", ["ladder", "nvae"])
+def test_a_hierarchy_without_changes_is_its_prior(name):
+    model, shape = built(name)
+    model.eval()
     for network in model.changes:
-        torch.nn.init.zeros_(network[-1].weight)
-        torch.nn.init.zeros_(network[-1].bias)
+        last = network[-1] if name == "ladder" else network
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
     x = torch.rand(4, *shape, generator=generator())
     noise = model.noise(1, 4, generator(1))
     for level, sample in zip(model.levels(x, noise), model.prior(noise), strict=True):
@@ -111,6 +116,12 @@ def test_a_frame_is_cut_off_where_it_was_put():
 def test_inputs_that_cannot_be_halved_are_refused(shape, words):
     with pytest.raises(UserError, match=words):
         Conv(width=4).build(shape, 5, 1)
+
+
+@pytest.mark.parametrize(("shape", "words"), [((1, 10, 8), "multiple of 4"), ((128, 3), "reads images")])
+def test_sides_that_cannot_be_halved_are_refused(shape, words):
+    with pytest.raises(UserError, match=words):
+        NVAE(scales=2).build(shape, 5, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"hidden": ()}, {"hidden": (0,)}, {"hidden": (4,), "activation": "sine"}])
