@@ -27,7 +27,7 @@ OF_THE_PAPER = {
     },
     "supsup": {"tasks.csv", "curve.csv", "accuracy_matrix.csv", "accuracy.png", "accuracy_matrix.png", "entropy.png"},
     "crvae": {
-        *("inputs.csv", "units.csv", "model.safetensors", "latents.png", "consistency.png", "units.png"),
+        *("inputs.csv", "units.csv", "latents.csv", "model.safetensors", "latents.png", "consistency.png", "units.png"),
         *("reconstructions.png", "samples.png", "traversals.png", "training.png"),
     },
 }

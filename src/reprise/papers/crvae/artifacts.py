@@ -28,13 +28,15 @@ def write(run_dir: Path, assessed: Assessed, model: nn.Module) -> list[Path]:
     """Write tables as CSV, the weights, and figures as PNG; returns the files.
 
     ``inputs.csv``: one line per test input, its negative log-likelihood where it was taken and its consistency KL, in
-    nats. ``units.csv``: variances of the posterior means, largest first. ``model.safetensors``: the judged weights.
+    nats. ``units.csv``: variances of the posterior means, largest first. ``latents.csv``: some test inputs and their
+    transformations in the plane of the two largest principal components. ``model.safetensors``: the judged weights.
     """
     nll = torch.full((len(assessed.labels),), torch.nan)
     nll[: len(assessed.nll)] = assessed.nll.cpu().float()
     tables = {
         "inputs": {"label": assessed.labels.numpy(), "nll": nll, "consistency_kl": assessed.consistency.cpu()},
         "units": {"variance": assessed.variances.cpu()},
+        "latents": plane(assessed),
     }
     paths = []
     for name, columns in tables.items():
@@ -77,46 +79,43 @@ def figures(assessed: Assessed, run_dir: Path) -> dict[str, Figure]:
 
 
 def latents(assessed: Assessed) -> Figure:
-    """Posterior means of inputs (dots) and of their transformations (crosses), joined by a line (paper, Figure 1).
-
-    In the plane of the two largest principal components of the means of x.
-    """
+    """Posterior means of inputs (dots) and of their transformations (crosses), joined by a line (paper, Figure 1)."""
     figure, axes = canvas(1, 1, height=5.2, width=6.4)
     ax = axes[0, 0]
-    clean, moved = (part.mean.cpu().float() for part in (assessed.clean, assessed.augmented))
-    points, targets, share = _plane(clean, moved)
-    n = min(JOINED, len(points))
-    labels = assessed.labels[:n]
-    colours = (*COLOURS, *MORE_COLOURS)[:CLASSES]
-    for c in range(max(1, len(assessed.classes))):
-        rows = (labels == c).nonzero().ravel() if assessed.classes else torch.arange(n)
-        colour = colours[c % len(colours)]
-        ends = torch.stack([points[rows], targets[rows]], 0)
-        ax.plot(ends[:, :, 0], ends[:, :, 1], "-", color=colour, linewidth=0.5, alpha=0.5)
-        name = assessed.classes[c] if len(assessed.classes) <= CLASSES and assessed.classes else None
-        ax.plot(*points[rows].T, "o", color=colour, ms=3, label=name)
-        ax.plot(*targets[rows].T, "x", color=colour, ms=3)
+    draw_latents(ax, pd.DataFrame(plane(assessed)))
     ratio = assessed.metrics["consistency_w2_ratio"]
-    label(
-        ax,
-        f"Inputs (dots) and their transformations (crosses): apart by {ratio:.2f} of the variance",
-        "first principal component",
-        f"second ({100 * share:.0f} % of the variance in both)",
-    )
-    if 1 < len(assessed.classes) <= CLASSES:
+    title = f"Inputs (dots) and their transformations (crosses): apart by {ratio:.2f} of the variance"
+    label(ax, title, "first principal component", "second")
+    if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def _plane(clean: Tensor, moved: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Both in the first two principal components of the former, and their share of its variance."""
-    centre = clean.mean(0)
-    if clean.shape[1] == 1:
-        return torch.cat([clean, clean * 0], 1), torch.cat([moved, moved * 0], 1), 1.0
-    _, values, axes = torch.linalg.svd(clean - centre, full_matrices=False)
-    axes = axes[:2] * axes[:2].sum(1, keepdim=True).sign()  # a sign of their own, the same on every machine
-    share = float(values[:2].square().sum() / values.square().sum().clamp_min(1e-12))
-    return (clean - centre) @ axes.T, (moved - centre) @ axes.T, share
+def plane(assessed: Assessed) -> dict[str, np.ndarray]:
+    """Some inputs in the plane of the two largest principal components of all means of x: places of x and of T(x)."""
+    clean, moved = (part.mean.cpu().double() for part in (assessed.clean, assessed.augmented))
+    centre, n = clean.mean(0), min(JOINED, len(clean))
+    axes = torch.linalg.svd(clean - centre, full_matrices=False).Vh[:2]
+    axes = axes * axes.sum(1, keepdim=True).sign()  # a sign of their own, the same on every machine
+    if len(axes) < 2:
+        axes = torch.cat([axes, torch.zeros_like(axes)])
+    places = [((part[:n] - centre) @ axes.T).T.numpy() for part in (clean, moved)]
+    names = np.array([assessed.classes[label] if assessed.classes else "" for label in assessed.labels[:n].tolist()])
+    (x, y), (moved_x, moved_y) = places
+    return {"class": names, "x": x, "y": y, "moved_x": moved_x, "moved_y": moved_y}
+
+
+def draw_latents(ax: Axes, frame: pd.DataFrame) -> None:
+    """The columns of `plane`, a colour per class where there are not too many."""
+    names = sorted(frame["class"].unique())
+    colours = (*COLOURS, *MORE_COLOURS)[:CLASSES]
+    for number, name in enumerate(names):
+        rows = frame[frame["class"] == name]
+        colour = colours[number % len(colours)] if len(names) <= CLASSES else BLUE
+        ax.plot([rows["x"], rows["moved_x"]], [rows["y"], rows["moved_y"]], "-", color=colour, linewidth=0.5, alpha=0.5)
+        named = name if 1 < len(names) <= CLASSES else None
+        ax.plot(rows["x"], rows["y"], "o", color=colour, ms=3, label=named)
+        ax.plot(rows["moved_x"], rows["moved_y"], "x", color=colour, ms=3)
 
 
 def consistency(kl: Tensor, mean: float) -> Figure:
@@ -153,7 +152,7 @@ def gallery(images: Tensor, rows: list[str], title: str) -> Figure:
     gap = max(1, images.shape[-1] // 14)
     tiles = torch.nn.functional.pad(images.clamp(0, 1).float(), (0, gap, 0, gap), value=1.0)
     sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)[:-gap, :-gap]
-    ax.imshow(sheet.squeeze(-1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.imshow(sheet.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.set_xticks([])
