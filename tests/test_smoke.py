@@ -110,3 +110,33 @@ def test_every_scenario_stream_and_search_runs(tmp_path, choice):
     metrics = harness.read(folder / "metrics.json")
     assert all(math.isfinite(value) for value in metrics.values())
     assert ("accuracy/inferred" in metrics) == (choice != "scenario=gg")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Forty images without labels."""
+    import numpy as np
+    from PIL import Image
+
+    for row in range(40):
+        pixels = np.random.default_rng(row).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{row:02d}.png")
+    return tmp_path / "photos"
+
+
+def test_an_autoencoder_needs_no_labels(train, tmp_path, photos):
+    sizes = [option for option in SIZES["crvae"] if "_size" not in option]
+    data = ("dataset=image_folder", f"dataset.path={photos}", "likelihood=discretised_logistic")
+    outcome = train("method=crvae", *ALWAYS, *sizes, *data)
+    assert outcome.code == 0, outcome.err
+    (folder,) = (tmp_path / "out").glob("runs/crvae/image_folder/*")
+    metrics = harness.read(folder / "metrics.json")
+    assert {"nll", "bits_per_dim"} <= set(metrics)
+    assert not any(name.startswith(("probe", "frechet")) for name in metrics), "nothing to tell apart"
+
+
+@pytest.mark.parametrize("method", ["dvrl", "supsup"])
+def test_methods_that_need_labels_say_so(train, photos, method):
+    sentence = train(f"method={method}", *ALWAYS, "dataset=image_folder", f"dataset.path={photos}").sentence()
+    assert "class" in sentence

@@ -116,6 +116,17 @@ def test_the_checksum_follows_names_content_and_part(images: Path, tmp_path: Pat
     assert sha256_of_images(None, "") is None
 
 
+def test_a_folder_without_classes_is_unlabelled(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        paint(tmp_path / "photos" / name)
+    source = load(tmp_path / "photos")
+    check_contract(source)
+    assert source.spec.classes == ("image",)
+    assert source.train.names == ("a.png", "b.png")
+    assert source.train.y.tolist() == [0, 0]
+    assert sha256_of_images(tmp_path / "photos")
+
+
 def empty_class(folder: Path) -> None:
     (folder / "bird").mkdir()
 
@@ -145,7 +156,7 @@ def sixteen_bits(folder: Path) -> None:
     ("damage", "parts"),
     [
         (empty_class, ["bird holds no image"]),
-        (no_classes, ["animals has no sub-folders", "dataset.path"]),
+        (no_classes, ["animals has neither images nor sub-folders", "dataset.path"]),
         (one_class, ["one sub-folder only (dog)", "two at least"]),
         (broken, ["dog/a.png cannot be read"]),
         (no_image, ["dog/a.png cannot be read"]),

@@ -16,6 +16,7 @@ from reprise.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 CLOUDS = frozenset({".npy", ".npz", ".off"})
+UNLABELLED = "image"  # the class of those that lie in no sub-folder
 OPTIONS = ("dataset.path", "dataset.test_path", "dataset.validation_path")
 
 
@@ -34,11 +35,13 @@ def list_images(
 ) -> ImageFolder:
     """List a folder in torchvision's ``ImageFolder`` layout: classes by name, then the images of a class by name.
 
+    A folder without sub-folders is one of unlabelled images: they all get the class ``UNLABELLED``.
+
     Files without one of the suffixes do not count, nor do sub-folders whose name begins with a full stop (tools leave
     such behind).
 
     Raises:
-        UserError: no such folder, a file, no or one sub-folder, or a sub-folder without images; names ``option``.
+        UserError: no such folder, a file, no image, one sub-folder, or one without images; names ``option``.
     """
     root = Path(path).expanduser()
     try:
@@ -46,15 +49,17 @@ def list_images(
             raise UserError(_no_folder(root, option, what))
         classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
         images = {name: _images(root, name, suffixes) for name in classes}
+        if not classes and (unlabelled := _images(root, ".", suffixes)):
+            return ImageFolder(root, (UNLABELLED,), tuple(unlabelled), (0,) * len(unlabelled))
     except OSError as error:
         raise UserError(f"{root} cannot be read ({reason(error)}): check {option} and its permissions.") from error
     if len(classes) < 2:
-        state = f"one sub-folder only ({classes[0]})" if classes else "no sub-folders"
+        state = f"one sub-folder only ({classes[0]})" if classes else f"neither {what}s nor sub-folders"
         raise UserError(f"{root} has {state}: {option} must hold one sub-folder of {what}s per class, two at least.")
     for name, found in images.items():
         if not found:
             raise UserError(
-                f"{root / name} holds no {what} (suffixes {' '.join(sorted(suffixes))}): add {what}s of that class or "
+                f"{root / name} holds no {what} (suffixes {' '.join(sorted(suffixes))}): add {what}s of that class, "
                 "or remove the folder."
             )
     return ImageFolder(

@@ -141,6 +141,11 @@ class StreamData(pl.LightningDataModule):
                 f"dataset={spec.name} has {what}, and a stream of tasks is made of images with classes: use digits, "
                 "mnist, fashion_mnist, cifar10, cifar100 or image_folder."
             )
+        if spec.num_classes < 2:
+            raise UserError(
+                f"dataset={spec.name} has images of one class, and a task tells classes apart: put the images of each "
+                "class in a sub-folder of its own."
+            )
         if self.source.validation is not None:
             raise UserError("a stream of tasks has no use for validation images: leave out dataset.validation_path.")
         if isinstance(self.source.train, ImageFiles) and self.kind != "split":
