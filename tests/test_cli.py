@@ -142,6 +142,32 @@ def test_an_impossible_stream_is_one_sentence(train, argv):
     assert all(word in sentence for word in STREAMS[argv]), sentence
 
 
+VIEWS = {
+    ("method.module.weight=-1",): ["method.module.weight=-1", "greater than or equal to 0"],
+    ("base=iwae", "method.module.bound.samples=0"): ["method.module.bound.samples=0", "greater than 0"],
+    ("base=beta_vae", "method.module.bound.beta=-1"): ["method.module.bound.beta=-1"],
+    ("network=vae_conv", "method.datamodule.size=8"): ["network=vae_conv", "8x8", "method.datamodule.size=32"],
+    ("network=lenet",): ["no auto-encoder", "network=vae_mlp"],
+    ("transformation=rigid",): ["dataset=digits", "transformation=simple"],
+    ("dataset=point_clouds",): ["dataset=point_clouds", "transformation=rigid"],
+    ("method.module.views=clean",): ["method.module.views=clean", "regime=plain"],
+    ("method.module.penalty.direction=back",): ["method.module.penalty.direction='back'", "'reverse'"],
+    ("method.module.optimizer.lr=-1",): ["method.module.optimizer", "-1"],
+    ("method.module.latent=0",): ["method.module.latent=0"],
+    ("method.module.evaluation.probes.draws=0",): ["method.module.evaluation.probes.draws=0"],
+    ("method.datamodule.train_size=5000",): ["method.datamodule.train_size=5000", "dataset=digits"],
+    ("method.datamodule.transformation.scale=[2,1]",): ["transformation.scale=[2.0, 1.0]", "smaller one first"],
+    ("hardware=ddp",): ["method=crvae", "one device"],
+    ("predictor=cnn",): ["method.module.predictor", "does not take it"],
+}
+
+
+@pytest.mark.parametrize("argv", VIEWS, ids=" ".join)
+def test_views_that_cannot_be_are_one_sentence(train, argv):
+    sentence = train("logger=csv", "method=crvae", *argv).sentence()
+    assert all(word in sentence for word in VIEWS[argv]), sentence
+
+
 def test_a_method_for_images_names_the_data_sets_of_images(train, monkeypatch):
     from reprise.papers.dvrl.baselines import RandomValues
 

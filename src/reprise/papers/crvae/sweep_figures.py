@@ -31,7 +31,7 @@ METRICS = {
     "probe/transformed": "probe, transformed inputs",
     "active_units": "active units",
 }
-PANEL = 2.4  # inches
+PANEL, LINE = 0.8, 0.25  # inches: a panel without its rows, and a row
 BEFORE_AND_AFTER = ("vae", "vae_aug", "crvae")
 
 
@@ -59,7 +59,7 @@ def paired(reported: Reported, dataset: str, methods: dict[str, list[Record]], s
     there = [name for name in REGIMES if name in methods]
     if not there:
         return None
-    figure, axes = canvas(2, 3, 2 * PANEL, sharey=True)
+    figure, axes = canvas(2, 3, 2 * (PANEL + LINE * len(there)), sharey=True)
     chosen = styles(reported)
     base = {run.seed: run for run in methods[BASE]}
     for ax, (metric, title) in zip(axes.ravel(), METRICS.items(), strict=True):
@@ -73,6 +73,8 @@ def paired(reported: Reported, dataset: str, methods: dict[str, list[Record]], s
             if gaps:
                 _bar(ax, row, gaps, chosen[name].colour, chosen[name].marker)
         label(ax, title)
+    for ax in axes[:, 1:].ravel():
+        ax.tick_params(labelleft=False)
     axes[0, 0].set_yticks(range(len(there)), [reported.display.methods[name] for name in reversed(there)])
     counts = seeds_of([methods[name] for name in there])
     headline(figure, f"Difference from the plain VAE of the same seed on {dataset}, {scale} scale: {counts}")
