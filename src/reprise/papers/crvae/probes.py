@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from reprise.checks import NonNegativeInt, PositiveFloat, PositiveInt, checked
@@ -102,9 +103,11 @@ class Probes:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
+        from threadpoolctl import threadpool_limits
 
         model = make_pipeline(StandardScaler(), classifier)
-        with warnings.catch_warnings():
+        # NumPy's threads know nothing of torch's: without a limit, runs side by side wait for each other
+        with warnings.catch_warnings(), threadpool_limits(torch.get_num_threads()):
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is part of the protocol
             model.fit(x, y)
         return [model.score(test, y_test) for test in tests]
