@@ -149,7 +149,7 @@ VIEWS = {
     ("network=vae_conv", "method.datamodule.size=8"): ["network=vae_conv", "8x8", "method.datamodule.size=32"],
     ("network=lenet",): ["no auto-encoder", "network=vae_mlp"],
     ("transformation=rigid",): ["dataset=digits", "transformation=simple"],
-    ("dataset=point_clouds",): ["dataset=point_clouds", "transformation=rigid"],
+    ("dataset=point_clouds",): ["dataset=point_clouds", "experiment=crvae/point_clouds"],
     ("method.module.views=clean",): ["method.module.views=clean", "regime=plain"],
     ("method.module.penalty.direction=back",): ["method.module.penalty.direction='back'", "'reverse'"],
     ("method.module.optimizer.lr=-1",): ["method.module.optimizer", "-1"],

@@ -75,10 +75,10 @@ def _sha256_images(*paths: str | None) -> str | None:
     return sha256_of_images(*paths)
 
 
-def _sha256_clouds(*paths: str | None) -> str | None:
+def _sha256_clouds(path: str | None) -> str | None:
     from reprise.data.folders import sha256_of_clouds
 
-    return sha256_of_clouds(*paths)
+    return sha256_of_clouds(path)
 
 
 def register() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from contract import check_contract, no_store, sentence
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from reprise.data import point_clouds
-from reprise.data.cloud_files import read_off
+from reprise.data.cloud_files import read_folder, read_off
 from reprise.data.folders import sha256_of_clouds
 from reprise.errors import UserError
 
@@ -101,10 +103,26 @@ def test_polygons_become_triangles() -> None:
     assert triangles.tolist() == [[0, 1, 2], [0, 2, 3]]
 
 
+def test_colours_behind_the_corners_are_left_out() -> None:
+    assert read_off(SQUARE.replace("4 0 1 2 3", "4 0 1 2 3 0.5 0.5 0.5"))[1].tolist() == [[0, 1, 2], [0, 2, 3]]
+
+
 BROKEN = {
-    "a.off": ["nothing", "OFF\n4 1 0\n0 0 0\n", SQUARE.replace("4 0 1 2 3", "4 0 1 2 9"), "OFF\nx y z\n", "OFF"],
-    "a.npy": ["nothing"],
-    "a.npz": ["nothing"],
+    "a.off": [
+        *("", "nothing", "OFF", "OFF\nx y z\n", "OFF BINARY", "OFF\n4 1 0\n0 0 0\n", "OFF\n4\n"),
+        SQUARE.replace("4 0 1 2 3", "4 0 1 2 9"),
+        SQUARE.replace("4 0 1 2 3", "4 0 1 2 -1"),
+        SQUARE.replace("4 0 1 2 3", "4 0 1"),
+        SQUARE.replace("4 0 1 2 3", f"4 0 1 2 {10**30}"),
+        SQUARE.replace("4 0 1 2 3", "2 0 1"),
+        SQUARE.replace("4 1 0", "4 2 0"),  # a face is missing
+        SQUARE.replace("4 1 0", "4 -1 0"),
+        SQUARE.replace("1 1 0\n", "1 1\n"),
+        SQUARE.replace("1 1 0\n", "1 nan 0\n"),
+        "OFF\n3 1 0\n0 0 0\n1 0 0\n2 0 0\n3 0 1 2\n",  # no area
+    ],
+    "a.npy": ["", "nothing"],
+    "a.npz": ["", "nothing"],
 }
 
 
@@ -117,7 +135,52 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str) -> None:
     sentence(error, f"flat/{name}", "replace or remove it")
 
 
-@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.zeros((5, 2)), np.zeros(4), np.full((5, 3), np.nan)])
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Files of all kinds, each as its bytes."""
+    folder, x = tmp_path_factory.mktemp("whole"), np.random.default_rng(0).normal(size=(30, 3))
+    np.save(folder / "a.npy", x)
+    np.savez(folder / "b.npz", points=x, other=x)
+    np.savez_compressed(folder / "c.npz", points=x)
+    (folder / "d.off").write_text(SQUARE)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(["a.npy", "b.npz", "c.npz", "d.off"]), st.data())
+def test_any_damage_is_a_sentence(tmp_path: Path, whole: dict[str, bytes], name: str, data: st.DataObject) -> None:
+    """A file cut anywhere, or with bytes of something else in it, is read or named; nothing else is raised."""
+    content = bytearray(whole[name])
+    place = data.draw(st.integers(0, len(content) - 1), label="place")
+    if data.draw(st.booleans(), label="cut"):
+        del content[place:]
+    else:
+        other = data.draw(st.binary(min_size=1, max_size=40), label="other")
+        content[place : place + len(other)] = other
+    folder = tmp_path / "damaged"
+    for label in ("one", "two"):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / "whole.off").write_text(SQUARE)
+    file = folder / "one" / name
+    file.write_bytes(content)
+    clouds, said = np.zeros(0), str(file)
+    try:
+        clouds, _ = read_folder(folder, 8, seed=0)
+    except UserError as error:
+        said = str(error)
+    finally:
+        file.unlink()
+    assert np.isfinite(clouds).all()
+    assert str(file) in said
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        *(np.zeros((0, 3)), np.zeros((5, 2)), np.zeros(4), np.zeros((5, 3)), np.full((5, 3), np.nan)),
+        *(np.full((5, 3), "1"), np.full((5, 3), 1j)),
+    ],
+)
 def test_an_array_that_is_no_cloud_is_named(tmp_path: Path, array: np.ndarray) -> None:
     folder = own(tmp_path / "mine")
     np.save(folder / "line" / "bad.npy", array)
@@ -151,4 +214,64 @@ def test_files_that_changed_are_refused(tmp_path: Path) -> None:
     (folder / "flat" / "c.off").write_text(SQUARE)
     with pytest.raises(UserError) as error:
         load(tmp_path, path=str(folder), checksum=checksum)
+    sentence(error, "changed since")
+
+
+def archive(tmp_path: Path, **arrays: object) -> Path:
+    rng = np.random.default_rng(0)
+    held = {"points": rng.normal(size=(5, 20, 4)).astype(np.float32), "labels": np.array([7, 3, 7, 10, 3])} | arrays
+    np.savez(tmp_path / "mine.npz", **{name: array for name, array in held.items() if array is not None})
+    return tmp_path / "mine.npz"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([7, 3, 7, 10, 3], ("3", "7", "10")),
+        (["cup", "bed", "cup", "pan", "bed"], ("bed", "cup", "pan")),
+        ([True, False, True, True, False], ("False", "True")),
+    ],
+)
+def test_all_clouds_in_one_file(tmp_path: Path, labels: list[object], classes: tuple[str, ...]) -> None:
+    path = archive(tmp_path, labels=np.array(labels))
+    source = load(tmp_path, path=str(path), points=30, checksum=sha256_of_clouds(path))
+    check_contract(source)
+    assert (source.spec.classes, source.spec.origin, source.test) == (classes, "user", None)
+    assert [source.spec.classes[label] for label in source.train.y] == [str(label) for label in labels]
+    assert all(len(cloud.unique(dim=0)) <= 20 for cloud in source.train.x), "with repetition"
+    fewer = load(tmp_path, path=str(path), points=12).train.x
+    assert [len(cloud.unique(dim=0)) for cloud in fewer] == [12] * 5
+    assert torch.equal(fewer, load(tmp_path, path=str(path), points=12).train.x)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": None}, "it must hold the arrays points [n, P, 3] and labels [n]"),
+        ({"points": None}, "it must hold the arrays points [n, P, 3] and labels [n]"),
+        ({"labels": np.zeros(4, int)}, "labels of shape (4,)"),
+        ({"points": np.zeros((5, 3))}, "points of shape (5, 3)"),
+        ({"points": np.zeros((5, 0, 3))}, "points of shape (5, 0, 3)"),
+        ({"labels": np.linspace(0, 1, 5)}, "whole numbers or words"),
+        ({"labels": np.zeros(5, int)}, "two classes at least"),
+        ({"points": np.stack([*np.eye(4, 3)[None].repeat(4, 0), np.full((4, 3), np.inf)])}, "Cloud 4 of"),
+        ({"labels": np.array([{}] * 5, dtype=object)}, "replace or remove it"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    path = archive(tmp_path, **change)
+    with pytest.raises(UserError) as error:
+        load(tmp_path, path=str(path))
+    sentence(error, "mine.npz", words)
+
+
+def test_a_file_that_is_not_there_or_changed_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    checksum = sha256_of_clouds(path)
+    with pytest.raises(UserError) as error:
+        sha256_of_clouds(tmp_path / "mime.npz")
+    sentence(error, "did you mean 'mine.npz'", "dataset.path")
+    archive(tmp_path, labels=np.array([1, 2, 1, 2, 1]))
+    with pytest.raises(UserError) as error:
+        load(tmp_path, path=str(path), checksum=checksum)
     sentence(error, "changed since")

@@ -239,7 +239,7 @@ def test_own_images(tmp_path):
 
 def test_wrong_data_is_refused():
     table = breast_cancer.load(name="breast_cancer", store=None)
-    refused("dataset=breast_cancer has a table", "digits", source=table, kind="permuted", num_tasks=2)
+    refused("dataset=breast_cancer has table data", "digits", source=table, kind="permuted", num_tasks=2)
     numbers = source_of(TRAIN, TEST, task="regression", name="ages")
     refused("dataset=ages has numbers to predict", source=numbers, kind="permuted", num_tasks=2)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprise.data.store import did_you_mean, digest, reason
+from reprise.data.store import did_you_mean, digest, reason, user_file
 from reprise.errors import UserError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -82,9 +82,14 @@ def sha256_of_images(*paths: str | Path | None) -> str | None:
     return _sha256(paths, SUFFIXES, "image")
 
 
-def sha256_of_clouds(*paths: str | Path | None) -> str | None:
-    """The same of folders of clouds; behind ``${sha256_clouds:...}``."""
-    return _sha256(paths, CLOUDS, "cloud")
+def sha256_of_clouds(path: str | Path | None) -> str | None:
+    """The same of a folder of clouds, or that of a file with all of them; behind ``${sha256_clouds:...}``."""
+    return digest(user_file(path)) if is_archive(path) else _sha256([path], CLOUDS, "cloud")
+
+
+def is_archive(path: str | Path | None) -> bool:
+    """Whether a path names one .npz rather than a folder."""
+    return path is not None and Path(path).suffix.lower() == ".npz" and not Path(path).expanduser().is_dir()
 
 
 def _sha256(paths: Sequence[str | Path | None], suffixes: frozenset[str], what: str) -> str | None:

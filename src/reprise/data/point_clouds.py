@@ -10,7 +10,7 @@ import torch
 
 from reprise.checks import NonNegativeFloat, NonNegativeInt, PositiveInt, checked
 from reprise.data.base import DataSpec, Source, Split
-from reprise.data.cloud_files import read_folder
+from reprise.data.cloud_files import read
 from reprise.data.folders import sha256_of_clouds
 from reprise.data.store import FileStore, check_unchanged, sha256_of_arrays
 
@@ -34,10 +34,11 @@ def load(
     """Load clouds ``[N, points, 3]`` within the unit ball around their mean, labelled by their shape.
 
     Without a ``path``, surfaces of ten kinds are sampled: stretched along each axis, with points moved by ``noise``.
-    With one, the user's folder is read: a sub-folder per class of .off meshes (sampled by area), .npy or .npz clouds.
+    With one, the user's own are read: a folder with a sub-folder per class of .off meshes (sampled by area), .npy or
+    .npz clouds; or one .npz of all, with ``points`` ``[N, P, 3]`` and ``labels`` ``[N]``.
 
     Args:
-        path: the user's folder; ``None`` = made-up shapes.
+        path: the user's folder or .npz; ``None`` = made-up shapes.
         points: points of each cloud; others are drawn from the user's, with repetition where there are fewer.
         train, test: made-up clouds.
         noise: standard deviation of the points, in units of the shape's radius.
@@ -45,10 +46,10 @@ def load(
         checksum: of the user's files when the run was configured.
 
     Raises:
-        UserError: the folder or one of its files cannot be used.
+        UserError: the folder, one of its files or the .npz cannot be used.
     """
     if path is not None:
-        x, folder = read_folder(path, points, seed)
+        x, folder = read(path, points, seed)
         found = check_unchanged(sha256_of_clouds(path) or "", checksum, path)
         spec = _spec(name, folder.classes, points, "user", "the user's own clouds", str(folder.root), found)
         y = torch.tensor(folder.labels)
@@ -56,7 +57,7 @@ def load(
     x, y = sampled(train + test, points, noise, seed)
     clouds, labels = torch.from_numpy(x).float(), torch.from_numpy(y).long()
     classes, origin = tuple(SHAPES), "made up by this suite: surfaces of ten kinds"
-    spec = _spec(name, classes, points, "embedded", "MIT, as this suite", origin, sha256_of_arrays(x, y))
+    spec = _spec(name, classes, points, "embedded", "Apache-2.0, as this suite", origin, sha256_of_arrays(x, y))
     return Source(spec, train=Split(clouds[:train], labels[:train]), test=Split(clouds[train:], labels[train:]))
 
 

@@ -90,7 +90,7 @@ class ViewData(pl.LightningDataModule):
                 "omniglot, cifar10 or image_folder."
             )
         if spec.kind not in kinds:
-            rigid = "transformation=rigid" if spec.kind == "cloud" else "transformation=simple"
+            rigid = "experiment=crvae/point_clouds" if spec.kind == "cloud" else "transformation=simple"
             raise UserError(
                 f"dataset={spec.name} has {spec.kind} data, and this transformation ({self.transformation.title}) is "
                 f"made for {' or '.join(kinds)} data: use {rigid}, or another data set."

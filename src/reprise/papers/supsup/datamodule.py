@@ -136,7 +136,7 @@ class StreamData(pl.LightningDataModule):
     def _check_source(self) -> None:
         spec = self.source.spec
         if spec.kind != "image" or spec.task != "classification":
-            what = "a table" if spec.kind != "image" else "numbers to predict"
+            what = f"{spec.kind} data" if spec.kind != "image" else "numbers to predict"
             raise UserError(
                 f"dataset={spec.name} has {what}, and a stream of tasks is made of images with classes: use digits, "
                 "mnist, fashion_mnist, cifar10, cifar100 or image_folder."
