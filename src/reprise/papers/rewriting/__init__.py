@@ -1,0 +1,1 @@
+"""Rewriting a Deep Generative Model (Bau, Liu, Wang, Zhu, Torralba; ECCV 2020)."""

@@ -1,0 +1,111 @@
+"""The renderer: what is drawn follows from the factors and from nothing else."""
+
+from __future__ import annotations
+
+import torch
+
+from reprise.data import scenes
+from reprise.data.scenes import Label, Roof
+
+
+def draw(count=64, buildings=2, seed=0):
+    return scenes.sample(count, buildings, torch.Generator().manual_seed(seed))
+
+
+def test_images_and_labels_have_their_shapes_and_ranges():
+    for size, buildings in ((32, 2), (64, 3)):
+        x, labels = scenes.render(draw(8, buildings), size)
+        assert x.shape == (8, 3, size, size)
+        assert labels.shape == (8, size, size)
+        assert x.min() >= 0
+        assert x.max() <= 1
+
+
+def test_the_same_factors_give_the_same_scene():
+    f = draw()
+    once, again = scenes.render(f, 32), scenes.render(draw(), 32)
+    assert torch.equal(once[0], again[0])
+    alone = scenes.render(f.rows(slice(3, 4)), 32)
+    assert torch.equal(once[0][3:4], alone[0])
+    assert torch.equal(once[1][3:4], alone[1])
+
+
+def test_everything_appears():
+    _, labels = scenes.render(draw(256), 32)
+    assert labels.unique().tolist() == list(range(len(Label)))
+
+
+def test_another_roof_changes_nothing_but_the_roof():
+    f = draw(200)
+    _, before = scenes.render(f, 32)
+    _, after = scenes.render(f.but(roof=torch.where(f.roof == Roof.DOME, Roof.SPIRE, f.roof)), 32)
+    assert not (after == Label.DOME).any()
+    changed = before != after
+    assert set(before[changed].unique().tolist()) <= {Label.DOME, Label.SKY, Label.SPIRE}
+    has_dome = (f.roof == Roof.DOME).any(1)
+    assert not changed[~has_dome].any()
+    assert (before[has_dome] == Label.DOME).flatten(1).any(1).float().mean() > 0.95, "nothing hides most domes"
+
+
+def test_counterfactual_trees_grow_on_buildings():
+    f = draw(50)
+    _, labels = scenes.render(f.but(roof=torch.full_like(f.roof, Roof.TREE), tree=torch.zeros_like(f.tree)), 32)
+    assert (labels == Label.TREE).flatten(1).any(1).all()
+
+
+def test_the_watermark_is_where_it_should_be():
+    f = draw(60)
+    _, labels = scenes.render(f, 64)
+    marked = (labels == Label.WATERMARK).float()
+    rows = torch.arange(64).view(1, 64, 1)
+    assert not marked[f.mark == 0].any()
+    for place, upper in enumerate(scenes.MARK_TOP, start=1):
+        there = marked[f.mark == place]
+        assert there.flatten(1).any(1).all()
+        places = (there * rows).sum((1, 2)) / there.sum((1, 2)) / 64
+        assert ((places > upper) & (places < upper + scenes.MARK[1])).all()
+
+
+def test_lit_windows_shine_on_the_ground_and_the_rule_can_be_inverted():
+    f = draw(200)
+    f = f.but(mark=torch.zeros_like(f.mark))
+
+    def seen(factors, label):
+        return (scenes.render(factors, 32)[1] == label).flatten(1).any(1)
+
+    shines = seen(f, Label.REFLECTION)
+    assert torch.equal(shines, f.lit.any(1))
+    inverted = seen(f.but(mirrored=torch.zeros_like(f.mirrored)), Label.REFLECTION)
+    assert torch.equal(inverted, (f.windows & ~f.lit).any(1))
+
+
+def test_a_building_without_windows_is_dark():
+    f = draw(500)
+    assert not (f.lit & ~f.windows).any()
+    assert not ((scenes.render(f.but(windows=f.windows & False, lit=f.lit & False), 32)[1]) == Label.WINDOW).any()
+
+
+def test_latents_tell_the_factors_and_are_balanced():
+    f = draw(20_000)
+    whole, objects = scenes.latents(f)
+    assert whole.shape == (20_000, 3)
+    for z in (whole, objects):
+        assert z.mean(0).abs().max() < 0.35, "kinds that are drawn more or less often than others"
+    continuous = torch.cat([whole, objects[:, :10]], 1)
+    assert (continuous.mean(0).abs() < 0.03).all()
+    assert ((continuous.std(0) - 1).abs() < 0.03).all()
+    roof = objects[:, 10:16].view(-1, 2, 3)
+    assert torch.equal(roof.argmax(2), f.roof)
+
+
+def test_scenes_differ_in_every_factor():
+    f = draw(40)
+    changed = {
+        **{name: -getattr(f, name) for name in ("sky", "light", "ground", "tint", "centre", "width", "height")},
+        "tree": ~f.tree,
+        "mark": (f.mark + 1) % 3,
+        "roof": (f.roof + 1) % 3,
+    }
+    x, _ = scenes.render(f, 32)
+    for name, value in changed.items():
+        assert (scenes.render(f.but(**{name: value}), 32)[0] - x).abs().flatten(1).max(1).values.min() > 0.001, name
