@@ -1,0 +1,224 @@
+"""How the change of one layer is found: min |v* - f(k*; W0 + Lambda D)| over a box, by several routes.
+
+`adam_project` is the paper's algorithm: Adam on the whole weight, put back among the allowed changes now and then.
+`solve_lambda` has the same objective and the same solutions, and searches among the allowed changes alone, which are a
+few thousand numbers; what does not change is computed once. `least_squares` solves for Lambda directly where the layer
+is linear, and for a layer with demodulation and activation by undoing both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reprise.papers.rewriting.memory import change, project
+from reprise.papers.rewriting.request import Box
+from reprise.papers.rewriting.stylegan2 import GAIN, SLOPE, SMALL, StyledLayer, smooth
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What one layer shall answer.
+
+    Attributes:
+        layer: whose weight is to change.
+        key, scales: k* ``[S, I, h, w]`` and the styles' scales ``[S, I]`` in it, of S pasted images.
+        target: v* ``[S, O, H, W]``.
+        boxes: where the answer counts, one per image.
+    """
+
+    layer: StyledLayer
+    key: Tensor
+    scales: Tensor
+    target: Tensor
+    boxes: tuple[Box, ...]
+
+    def loss_of(self, value: Tensor) -> Tensor:
+        """Mean absolute distance of values ``[S, O, H, W]`` from the target within the boxes (the paper's l1)."""
+        apart = [box.of(v - t).abs() for v, t, box in zip(value, self.target, self.boxes, strict=True)]
+        return torch.cat([part.flatten() for part in apart]).mean()
+
+    def loss(self, weight: Tensor) -> Tensor:
+        """The same for a weight ``[O, I, 3, 3]``."""
+        return self.loss_of(self.layer.value_of(self.key, self.scales, weight))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A change of the layer's weight.
+
+    Attributes:
+        lam, directions: Lambda ``[O, R, 3, 3]`` and D ``[R, I]`` of a change of low rank; ``None`` for a free one.
+        dw: the change itself ``[O, I, 3, 3]``.
+        losses: the objective on the way, one value per step.
+    """
+
+    dw: Tensor
+    lam: Tensor | None = None
+    directions: Tensor | None = None
+    losses: list[float] = field(default_factory=list)
+
+
+PARTS = (1.0, 0.5, 0.25, 0.1, 0.03)  # of the way to what a round of least squares found
+Watch = Callable[[int, float], None]
+
+
+def solve_lambda(goal: Goal, directions: Tensor, steps: int, lr: float, watch: Watch | None = None) -> Solution:
+    """Adam on Lambda alone, with a rate that falls to 0 along a cosine, since an l1 has no bottom to rest on.
+
+    A convolution of k with Lambda D is one of D k with Lambda, and the demodulation's energy is a quadratic form of
+    Lambda, so that a step costs R input channels in the place of I.
+    """
+    layer, d = goal.layer, directions.to(goal.key)
+    cheap = _LowRank(goal, d)
+    lam = torch.zeros(layer.weight.shape[0], len(d), 3, 3, device=goal.key.device, requires_grad=True)
+    optimizer, losses = torch.optim.Adam([lam], lr=lr), []
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+        loss = goal.loss_of(cheap.value(lam))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if watch:
+            watch(step, losses[-1])
+    found = lam.detach()
+    return Solution(change(found, d), found, d, losses)
+
+
+class _LowRank:
+    """f(k*; W0 + Lambda D) as a function of Lambda."""
+
+    def __init__(self, goal: Goal, d: Tensor) -> None:
+        self.goal, layer = goal, goal.layer
+        with torch.no_grad():
+            w = layer.weight * layer.scale  # [O, I, 3, 3]
+            squares = goal.scales.square()  # [S, I]
+            self.plain = self._convolved(goal.key, w)
+            self.narrow = torch.einsum("sihw,ri->srhw", goal.key, d)
+            self.energy = torch.einsum("oiyx,si->so", w.square(), squares)
+            self.cross = 2 * layer.scale * torch.einsum("oiyx,si,ri->soryx", w, squares, d)
+            self.gram = layer.scale**2 * torch.einsum("si,ri,qi->srq", squares, d, d)
+
+    def _convolved(self, key: Tensor, weight: Tensor) -> Tensor:
+        """The convolution with a weight that is scaled already, without demodulation."""
+        if self.goal.layer.upsample:
+            return smooth(F.conv_transpose2d(key, weight.transpose(0, 1), stride=2), 1, 1, 4.0)
+        return F.conv2d(key, weight, padding=1)
+
+    def value(self, lam: Tensor) -> Tensor:
+        """Values ``[S, O, H, W]``."""
+        layer = self.goal.layer
+        x = self.plain + self._convolved(self.narrow, lam * layer.scale)
+        linear = torch.einsum("soryx,oryx->so", self.cross, lam)
+        square = torch.einsum("oryx,oqyx,srq->so", lam, lam, self.gram)
+        demodulation = (self.energy + linear + square + SMALL).rsqrt()
+        return layer.finish(x * demodulation[:, :, None, None], layer.noise)
+
+
+def adam_project(
+    goal: Goal,
+    directions: Tensor | None,
+    steps: int,
+    lr: float,
+    period: int = 10,
+    project_gradient: bool = False,
+    watch: Watch | None = None,
+) -> Solution:
+    """Adam on the whole weight, projected to W0 + Lambda D every so many steps and at the last one (the paper's code).
+
+    Args:
+        directions: D ``[R, I]`` with orthonormal rows; ``None`` = every change is allowed (full rank).
+        period: steps between two projections; the first step is followed by one.
+        project_gradient: project every gradient, too.
+    """
+    start = goal.layer.weight.detach()
+    weight = start.clone().requires_grad_()
+    optimizer, losses = torch.optim.Adam([weight], lr=lr), []
+    for step in range(steps):
+        loss = goal.loss(weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if directions is not None and project_gradient:
+            weight.grad = project(weight.grad, directions)
+        optimizer.step()
+        if directions is not None and (step % period == 0 or step == steps - 1):
+            with torch.no_grad():
+                weight.copy_(start + project(weight - start, directions))
+        losses.append(float(loss.detach()))
+        if watch:
+            watch(step, losses[-1])
+    dw = weight.detach() - start
+    if directions is None:
+        return Solution(dw, losses=losses)
+    d = directions.to(dw)
+    lam = torch.einsum("oiyx,ri->oryx", dw, d)
+    return Solution(change(lam, d), lam, d, losses)
+
+
+def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float = 1e-6) -> Solution:
+    """Lambda by linear least squares, for a layer that does not upsample.
+
+    The activation is undone on the target. What is left is linear in Lambda but for the demodulation, which is taken
+    from the last round's weight. Where the target cannot be met, a larger Lambda is divided by a larger norm, and a
+    round may lead too far: the best part of its way is gone, and the search ends when the objective no longer falls.
+
+    Args:
+        rounds: how often the demodulation is taken anew, at most.
+        ridge: added to the normal equations, as a share of their mean diagonal.
+
+    Raises:
+        ValueError: the layer upsamples.
+    """
+    layer, d = goal.layer, directions.to(goal.key)
+    if layer.upsample:
+        raise ValueError("least squares are for layers that do not upsample")
+    with torch.no_grad():
+        wanted = _before_activation(goal.target, layer)  # [S, O, H, W], demodulated
+        narrow = torch.einsum("sihw,ri->srhw", goal.key, d)
+        rows = _patches(narrow, goal.boxes)  # [S][P, R * 9]
+        low, outputs = _LowRank(goal, d), layer.weight.shape[0]
+        plain = [box.of(p).flatten(1).T for p, box in zip(low.plain, goal.boxes, strict=True)]
+        asked = [box.of(w).flatten(1).T for w, box in zip(wanted, goal.boxes, strict=True)]
+        lam = best = torch.zeros(outputs, len(d), 3, 3, device=goal.key.device)
+        losses = [float(goal.loss_of(low.value(lam)))]
+        for _ in range(rounds):
+            gain = low_demodulation(low, lam)  # [S, O]
+            residual = torch.cat([a / g - p for a, g, p in zip(asked, gain, plain, strict=True)])
+            matrix = torch.cat(rows) * layer.scale
+            normal = matrix.T @ matrix
+            normal += ridge * normal.diagonal().mean() * torch.eye(len(normal), device=normal.device)
+            lam = torch.linalg.solve(normal, matrix.T @ residual).T.unflatten(1, (len(d), 3, 3))
+            tried = [(float(goal.loss_of(low.value(best + part * (lam - best)))), part) for part in PARTS]
+            loss, part = min(tried)
+            if loss >= losses[-1]:
+                break
+            lam = best = best + part * (lam - best)
+            losses.append(loss)
+    return Solution(change(best, d), best, d, losses)
+
+
+def low_demodulation(low: _LowRank, lam: Tensor) -> Tensor:
+    """Factors ``[S, O]`` that the demodulation has at W0 + Lambda D."""
+    linear = torch.einsum("soryx,oryx->so", low.cross, lam)
+    square = torch.einsum("oryx,oqyx,srq->so", lam, lam, low.gram)
+    return (low.energy + linear + square + SMALL).rsqrt()
+
+
+def _before_activation(value: Tensor, layer: StyledLayer) -> Tensor:
+    """What the convolution must have given for a value: the activation, the bias and the noise undone."""
+    x = value / GAIN
+    x = torch.where(x < 0, x / SLOPE, x)
+    return x - layer.bias.view(1, -1, 1, 1) - layer.noise_strength * layer.noise
+
+
+def _patches(maps: Tensor, boxes: tuple[Box, ...]) -> list[Tensor]:
+    """For each image the 3x3 neighbourhoods ``[P, R * 9]`` of the places in its box."""
+    height, width = maps.shape[-2:]
+    columns = F.unfold(maps, 3, padding=1).unflatten(2, (height, width))  # [S, R * 9, h, w]
+    return [box.of(c).flatten(1).T for c, box in zip(columns, boxes, strict=True)]
