@@ -1,0 +1,170 @@
+"""Edits as things: (layer, Lambda, D) with a strength; to be stacked, undone, reordered, saved, applied elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reprise.errors import UserError
+from reprise.papers.rewriting.memory import change
+from reprise.papers.rewriting.stylegan2 import Synthesis
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of one layer's weight of low rank.
+
+    Attributes:
+        layer: number of the layer.
+        lam: Lambda ``[O, R, 3, 3]``.
+        directions: D ``[R, I]``.
+        fingerprint: of the generator that it was made for.
+        name: what it does, for people.
+        strength: 1 as it was found, 0 without effect, more beyond.
+    """
+
+    layer: int
+    lam: Tensor
+    directions: Tensor
+    fingerprint: str = ""
+    name: str = ""
+    strength: float = 1.0
+
+    @property
+    def dw(self) -> Tensor:
+        """The change ``[O, I, 3, 3]`` at its strength."""
+        return self.strength * change(self.lam, self.directions)
+
+    def at(self, strength: float) -> Edit:
+        """The same, stronger or weaker."""
+        return replace(self, strength=strength)
+
+
+class EditStack:
+    """Edits of one generator, in the order in which they were made; the generator itself is never written to.
+
+    Weights are sums of the original and of the changes, taken anew whenever they are asked for: undoing all edits gives
+    the original bits back.
+
+    Args:
+        synthesis: the network.
+        fingerprint: its generator's.
+    """
+
+    def __init__(self, synthesis: Synthesis, fingerprint: str = "") -> None:
+        self.synthesis, self.fingerprint = synthesis, fingerprint
+        self.edits: list[Edit] = []
+
+    def push(self, edit: Edit) -> None:
+        """Add an edit on top.
+
+        Raises:
+            UserError: it was made for another generator, or for a layer of another shape.
+        """
+        check_fits(edit, self.synthesis, self.fingerprint)
+        self.edits.append(edit)
+
+    def undo(self) -> Edit:
+        """Take the last one off.
+
+        Raises:
+            UserError: there is none.
+        """
+        if not self.edits:
+            raise UserError("there is no edit to undo.")
+        return self.edits.pop()
+
+    def move(self, place: int, to: int) -> None:
+        """Give an edit another place in the order, counted from 0 at the bottom."""
+        self.edits.insert(to, self.edits.pop(place))
+
+    def strengthen(self, place: int, strength: float) -> None:
+        """Set an edit's strength."""
+        self.edits[place] = self.edits[place].at(strength)
+
+    def weights(self) -> dict[int, Tensor]:
+        """What stands in the place of the layers' own weights, by the number of the layer."""
+        changed: dict[int, Tensor] = {}
+        for edit in self.edits:
+            own = self.synthesis.layers[str(edit.layer)].weight.detach()
+            changed[edit.layer] = changed.get(edit.layer, own) + edit.dw.to(own)
+        return changed
+
+    def images(self, ws: Tensor) -> Tensor:
+        """Images of the edited generator ``[n, 3, size, size]``."""
+        return self.synthesis.finish(self.synthesis.start(ws), ws, self.weights())
+
+    def before_and_after(self, ws: Tensor) -> tuple[Tensor, Tensor]:
+        """Images of the original and of the edited generator; what lies before the first edited layer is done once."""
+        weights = self.weights()
+        state = self.synthesis.start(ws, min(weights, default=None))
+        return self.synthesis.finish(state, ws), self.synthesis.finish(state, ws, weights)
+
+
+def check_fits(edit: Edit, synthesis: Synthesis, fingerprint: str) -> None:
+    """Refuse an edit that does not belong to a network.
+
+    Raises:
+        UserError: see above.
+    """
+    if edit.layer not in synthesis.numbers:
+        numbers = synthesis.numbers
+        raise UserError(
+            f"layer={edit.layer} cannot be edited: this generator's layers are {numbers[0]} to {numbers[-1]}."
+        )
+    if edit.fingerprint and fingerprint and edit.fingerprint != fingerprint:
+        raise UserError(
+            f"the edit {edit.name or 'without a name'} was made for the generator {edit.fingerprint}, this one is "
+            f"{fingerprint}: make it again for this one."
+        )
+    weight = synthesis.layers[str(edit.layer)].weight
+    found = (edit.lam.shape[0], edit.directions.shape[1])
+    if found != tuple(weight.shape[:2]):
+        raise UserError(
+            f"the edit {edit.name or 'without a name'} changes a layer of {found[1]} to {found[0]} channels, layer "
+            f"{edit.layer} has {weight.shape[1]} to {weight.shape[0]}: it belongs to another generator."
+        )
+
+
+def save_edits(path: Path, edits: Sequence[Edit]) -> Path:
+    """Write edits as one small safetensors file, beside and renamed."""
+    tensors, header = {}, {"edits": str(len(edits))}
+    for i, edit in enumerate(edits):
+        tensors |= {f"{i}.lambda": edit.lam.cpu().contiguous(), f"{i}.directions": edit.directions.cpu().contiguous()}
+        about = {"layer": edit.layer, "fingerprint": edit.fingerprint, "name": edit.name, "strength": edit.strength}
+        header |= {f"{i}.{key}": str(value) for key, value in about.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, beside, header)
+    os.replace(beside, path)
+    return path
+
+
+def load_edits(path: Path) -> list[Edit]:
+    """What `save_edits` wrote.
+
+    Raises:
+        UserError: the file is damaged or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            return [
+                Edit(
+                    layer=int(header[f"{i}.layer"]),
+                    lam=file.get_tensor(f"{i}.lambda"),
+                    directions=file.get_tensor(f"{i}.directions"),
+                    fingerprint=header[f"{i}.fingerprint"],
+                    name=header[f"{i}.name"],
+                    strength=float(header[f"{i}.strength"]),
+                )
+                for i in range(int(header["edits"]))
+            ]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is no file of edits ({' '.join(str(error).split())[:120]}).") from error

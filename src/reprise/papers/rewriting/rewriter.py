@@ -1,0 +1,159 @@
+"""From a request to an edit: the second moment of a layer's keys, directions from the context, a target, a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
+from reprise.errors import UserError
+from reprise.papers.rewriting.edits import Edit
+from reprise.papers.rewriting.memory import Moment, context_rows, raw_directions, zca_directions
+from reprise.papers.rewriting.request import Marked, Request, at_size, context_keys, pasted
+from reprise.papers.rewriting.solvers import Goal, Solution, Watch, adam_project, least_squares, solve_lambda
+from reprise.papers.rewriting.stylegan2 import Synthesis
+
+AT_ONCE = 100  # images per batch when keys are collected
+
+Solver = Literal["lambda", "adam_project", "closed_form", "full_rank"]
+Directions = Literal["zca", "raw"]
+
+
+class Recipe:
+    """How an edit is made.
+
+    Args:
+        layer: number of the layer.
+        solver: ``lambda`` (Adam on Lambda), ``adam_project`` (the paper's algorithm), ``closed_form`` (least squares),
+            or ``full_rank`` (Adam on the whole weight, no constraint).
+        directions: ``zca`` (C^-1, the paper's) or ``raw`` (the context's keys as they are).
+        rank: R, number of directions.
+        ridge: added to C, as a share of its mean eigenvalue.
+        steps, lr: of Adam.
+        period: steps between two projections of ``adam_project``.
+    """
+
+    @checked
+    def __init__(
+        self,
+        layer: PositiveInt,
+        solver: Solver = "lambda",
+        directions: Directions = "zca",
+        rank: PositiveInt = 1,
+        ridge: NonNegativeFloat = 1e-3,
+        steps: PositiveInt = 400,
+        lr: PositiveFloat = 0.05,
+        period: PositiveInt = 10,
+    ) -> None:
+        self.layer, self.solver, self.directions, self.rank = layer, solver, directions, rank
+        self.ridge, self.steps, self.lr, self.period = ridge, steps, lr, period
+
+
+class Rewriter:
+    """Edits a synthesis network.
+
+    Args:
+        synthesis: the network, which is never written to.
+        sample: gives the styles ``[n, slots, style]`` of so many images to take C from, always the same.
+        images: how many.
+        fingerprint: of the generator, for its edits.
+    """
+
+    def __init__(
+        self, synthesis: Synthesis, sample: Callable[[int], Tensor], images: int = 1000, fingerprint: str = ""
+    ) -> None:
+        self.synthesis, self.sample, self.images, self.fingerprint = synthesis, sample, images, fingerprint
+        self._moments: dict[int, Moment] = {}
+
+    def check_layer(self, layer: int) -> None:
+        """Refuse a layer that the network lacks.
+
+        Raises:
+            UserError: see above.
+        """
+        numbers = self.synthesis.numbers
+        if layer not in numbers:
+            raise UserError(
+                f"layer={layer} cannot be edited: this generator's layers are {numbers[0]} to {numbers[-1]}."
+            )
+
+    @torch.no_grad()
+    def moment(self, layer: int) -> Moment:
+        """C of a layer's keys over all places of the sampled images; taken once, not again after edits (as there)."""
+        self.check_layer(layer)
+        if layer not in self._moments:
+            channels = self.synthesis.layers[str(layer)].weight.shape[1]
+            found = Moment(channels, self.synthesis.constant.device)
+            for ws in self.sample(self.images).split(AT_ONCE):
+                found.add(self.synthesis.key(layer, ws)[0])
+            self._moments[layer] = found
+        return self._moments[layer]
+
+    @torch.no_grad()
+    def directions(self, contexts: Sequence[Marked], recipe: Recipe) -> Tensor:
+        """D ``[R, I]`` of a context."""
+        rows, weights = context_rows(*context_keys(self.synthesis, recipe.layer, contexts))
+        if recipe.directions == "raw":
+            return raw_directions(rows, weights, recipe.rank)
+        return zca_directions(self.moment(recipe.layer).matrix(recipe.ridge), rows, weights, recipe.rank)
+
+    @torch.no_grad()
+    def goal(self, requests: Sequence[Request], layer: int) -> Goal:
+        """What the layer shall answer at each request's paste: its own value there with the copied one pasted in."""
+        self.check_layer(layer)
+        keys, scales, targets, boxes = [], [], [], []
+        for request in requests:
+            key, scale = self.synthesis.key(layer, request.paste.ws.unsqueeze(0))
+            both = torch.stack([request.copy.ws, request.paste.ws])
+            copied, into = self.synthesis.start(both, layer + 1)[0]
+            size = into.shape[-1]
+            masks = (at_size(marked.mask, size).to(into.device) for marked in (request.copy, request.paste))
+            copy_mask, paste_mask = masks
+            target, box = pasted(copied, copy_mask, into, paste_mask)
+            keys.append(key)
+            scales.append(scale)
+            targets.append(target.unsqueeze(0))
+            boxes.append(box)
+        own = self.synthesis.layers[str(layer)]
+        return Goal(own, torch.cat(keys), torch.cat(scales), torch.cat(targets), tuple(boxes))
+
+    def edit(
+        self, requests: Sequence[Request], recipe: Recipe, name: str = "", watch: Watch | None = None
+    ) -> tuple[Edit | None, Solution]:
+        """The change that answers some requests with one rule.
+
+        Returns:
+            The edit, ``None`` where the solver is not bound to a rank, and all that was found.
+        """
+        goal = self.goal(requests, recipe.layer)
+        if recipe.solver == "full_rank":
+            return None, adam_project(goal, None, recipe.steps, recipe.lr, watch=watch)
+        contexts = [context for request in requests for context in request.contexts]
+        directions = self.directions(contexts, recipe).to(goal.key)
+        if recipe.solver == "lambda":
+            found = solve_lambda(goal, directions, recipe.steps, recipe.lr, watch)
+        elif recipe.solver == "adam_project":
+            found = adam_project(goal, directions, recipe.steps, recipe.lr, recipe.period, watch=watch)
+        else:
+            found = least_squares(goal, directions)
+        return Edit(recipe.layer, found.lam, found.directions, self.fingerprint, name), found
+
+    @torch.no_grad()
+    def feature_paste(self, layer: int, ws: Tensor, value: Tensor, masks: Tensor) -> Tensor:
+        """The oracle of a layer: images ``[n, 3, s, s]`` whose value is replaced where a mask says so.
+
+        Weights are untouched. No change of them can do better at meeting the request at this layer: it is its ceiling.
+
+        Args:
+            ws: styles of the images ``[n, slots, style]``.
+            value: what is pasted, a value map ``[n, O, H, W]``.
+            masks: where, on the images' grid ``[n, s, s]``.
+        """
+        x, colours, _ = self.synthesis.start(ws, layer)
+        own = self.synthesis.apply_layer(layer, x, ws)
+        alpha = torch.stack([at_size(mask, own.shape[-1]) for mask in masks]).unsqueeze(1)
+        mixed = (1 - alpha) * own + alpha * value
+        return self.synthesis.finish((mixed, self.synthesis.coloured(layer, mixed, colours, ws), layer + 1), ws)
