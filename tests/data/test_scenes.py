@@ -109,3 +109,22 @@ def test_scenes_differ_in_every_factor():
     x, _ = scenes.render(f, 32)
     for name, value in changed.items():
         assert (scenes.render(f.but(**{name: value}), 32)[0] - x).abs().flatten(1).max(1).values.min() > 0.001, name
+
+
+def test_the_renderers_own_images_are_segmented_but_for_their_edges():
+    f = draw(200)
+    x, labels = scenes.render(f, 64)
+    found = scenes.segment(f, x)
+    inner = torch.nn.functional.max_pool2d(labels.float().unsqueeze(1), 3, 1, 1).squeeze(1) == labels
+    inner &= -torch.nn.functional.max_pool2d(-labels.float().unsqueeze(1), 3, 1, 1).squeeze(1) == labels
+    assert (found == labels)[inner].float().mean() > 0.995
+    for label in Label:
+        there = labels == label
+        assert (found == labels)[there].float().mean() > 0.5, label
+
+
+def test_a_flat_image_of_one_colour_is_that_class():
+    f = draw(3)
+    for label in (Label.DOME, Label.SPIRE, Label.TREE):
+        image = scenes._paint(f, torch.full((3, 8, 8), int(label)))
+        assert (scenes.segment(f, image) == label).all()

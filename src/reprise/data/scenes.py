@@ -195,7 +195,7 @@ def _column(values: Tensor) -> Tensor:
 
 def _roof(put: Any, kind: Tensor, x: Tensor, y: Tensor, half: Tensor) -> None:
     """On top of a wall: ``x`` from its middle, ``y`` from its upper edge downwards."""
-    flat = (x.abs() <= 1.1 * half) & (y <= 0) & (y > -0.05)
+    flat = (x.abs() <= 1.1 * half) & (y <= 0) & (y > -0.07)
     dome = ((x / half) ** 2 + (y / (1.1 * half)) ** 2 <= 1) & (y <= 0)
     spire = (y <= 0) & (y > -2.4 * half) & (x.abs() <= half * (1 + y / (2.4 * half)))
     tree = ((x / (0.9 * half)) ** 2 + ((y + 0.9 * half) / (1.1 * half)) ** 2 <= 1) & (y <= 0)
@@ -267,3 +267,21 @@ def latents(factors: Factors) -> tuple[Tensor, Tensor]:
         kinds(factors.mark, 3),
     ]
     return whole, torch.cat(objects, 1)
+
+
+def segment(factors: Factors, images: Tensor) -> Tensor:
+    """The label ``[n, s, s]`` whose colour in its scene is nearest to each pixel of images ``[n, 3, s, s]`` in 0..1.
+
+    A scene's light and tints are known, so that every class has one colour at every place. Pixels on an edge are of
+    mixed colour and fall to either side, or to a third: the renderer's own images are segmented with such errors, too.
+    """
+    n, _, side, _ = images.shape
+    nearest = torch.full((n, side, side), torch.inf, device=images.device)
+    found = torch.zeros((n, side, side), dtype=torch.long, device=images.device)
+    for label in Label:
+        everywhere = torch.full((n, side, side), int(label), device=images.device)
+        apart = (images - _paint(factors, everywhere)).square().sum(1)
+        closer = apart < nearest
+        nearest = torch.where(closer, apart, nearest)
+        found = torch.where(closer, int(label), found)
+    return found
