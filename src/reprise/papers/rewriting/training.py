@@ -47,7 +47,7 @@ class ScenePool(pl.LightningDataModule):
 
 
 def pixel_weights(labels: Tensor) -> Tensor:
-    """Weights ``[n, 1, s, s]``: rare labels count more, by the root of how rare they are, at most eight times as much."""
+    """Weights ``[n, 1, s, s]``: by the root of how rare a pixel's label is, at most eight times the common one's."""
     share = torch.bincount(labels.flatten(), minlength=len(Label)).float() / labels.numel()
     weight = (share.max() / share.clamp_min(1e-6)).sqrt().clamp_max(8.0)
     return weight[labels].unsqueeze(1)
