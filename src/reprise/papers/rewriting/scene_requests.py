@@ -1,0 +1,146 @@
+"""Edit requests on scenes, with exact masks, and what every scene would be if the rule had changed.
+
+A request is drawn as a user would choose it: some image with the thing to copy, one with the place to paste it, and a
+few more in which the same context is marked. Pixels come from the renderer, so that no stray one spoils a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reprise.data import scenes
+from reprise.data.scenes import Factors, Label, Roof
+from reprise.errors import UserError
+
+TRIED = 400  # scenes among which those of a request are found
+FEWEST = 6  # pixels of a thing that is worth copying, at 32 pixels a side; more at larger sides, by their area
+
+
+@dataclass(frozen=True)
+class SceneMask:
+    """One scene and a mask ``[size, size]`` on it."""
+
+    factors: Factors
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class SceneRequest:
+    """Copy, paste and context, before any generator has drawn them."""
+
+    copy: SceneMask
+    paste: SceneMask
+    context: tuple[SceneMask, ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an edit is to change in all scenes.
+
+    Attributes:
+        name: on the command line.
+        title: for people.
+        source, target: labels of the pixels that change, and of what they become; for a removal the target is what lies
+            behind, which differs from pixel to pixel, and ``None`` here.
+        counterfactual: the scenes as they would be.
+        copied: label of what is copied, ``None`` for a removal.
+    """
+
+    name: str
+    title: str
+    source: Label
+    target: Label | None
+    counterfactual: Callable[[Factors], Factors]
+    copied: Label | None
+
+
+def _roofs(source: Roof, target: Roof) -> Callable[[Factors], Factors]:
+    return lambda f: f.but(roof=torch.where(f.roof == source, int(target), f.roof))
+
+
+RULES = {
+    rule.name: rule
+    for rule in (
+        Rule("dome_to_spire", "dome -> spire", Label.DOME, Label.SPIRE, _roofs(Roof.DOME, Roof.SPIRE), Label.SPIRE),
+        Rule("dome_to_tree", "dome -> tree", Label.DOME, Label.TREE, _roofs(Roof.DOME, Roof.TREE), Label.TREE),
+        Rule("flat_to_dome", "flat -> dome", Label.FLAT_ROOF, Label.DOME, _roofs(Roof.FLAT, Roof.DOME), Label.DOME),
+        Rule(
+            "watermark",
+            "watermark removed",
+            Label.WATERMARK,
+            None,
+            lambda f: f.but(mark=torch.zeros_like(f.mark)),
+            None,
+        ),
+        Rule(
+            "windows",
+            "windows removed",
+            Label.WINDOW,
+            Label.WALL,
+            lambda f: f.but(windows=f.windows & f.lit, lit=f.lit),
+            Label.WALL,
+        ),
+    )
+}
+
+
+def rule_of(name: str) -> Rule:
+    """A rule by its name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in RULES:
+        raise UserError(f"method.datamodule.edit={name} is not known: choose one of {', '.join(RULES)}.")
+    return RULES[name]
+
+
+def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator: torch.Generator) -> SceneRequest:
+    """A request for a rule: different scenes for the copy, the paste and each context.
+
+    Copied and pasted things are single objects (the largest connected piece of a label); contexts are all pixels of the
+    source in an image. Scenes with a watermark are left out unless it is what the request is about.
+
+    Raises:
+        UserError: too few suitable scenes, which a tiny image or very many contexts can cause.
+    """
+    factors = scenes.sample(TRIED, buildings, generator)
+    if rule.source is not Label.WATERMARK:
+        factors = factors.but(mark=torch.zeros_like(factors.mark))
+    _, labels = scenes.render(factors, size)
+    fewest = max(2, FEWEST * size * size // 1024)
+    whole = labels == int(rule.source)
+    having = (whole.flatten(1).sum(1) >= fewest).nonzero().ravel().tolist()
+    if len(having) < contexts + 1:
+        raise UserError(
+            f"method.datamodule.contexts={contexts} are more than the {max(0, len(having) - 1)} scenes with enough of "
+            "it: lower them."
+        )
+    paste, *rest = having[: contexts + 1]
+    chosen = tuple(SceneMask(factors.rows(slice(row, row + 1)), whole[row].float()) for row in rest)
+    place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(whole[paste]).float())
+    if rule.copied is None:  # nothing is copied to remove a thing: the mask says what goes
+        return SceneRequest(place, place, chosen)
+    things = labels == int(rule.copied)
+    for row in range(TRIED):
+        piece = largest_piece(things[row])
+        if row not in having[: contexts + 1] and piece.sum() >= fewest:
+            return SceneRequest(SceneMask(factors.rows(slice(row, row + 1)), piece.float()), place, chosen)
+    raise UserError(f"no scene of {size} pixels has a {rule.copied.name.lower()} that is large enough to copy.")
+
+
+def largest_piece(mask: Tensor) -> Tensor:
+    """The largest connected piece of a mask ``[s, s]``; neighbours share a side."""
+    from scipy.ndimage import label
+
+    pieces, count = label(mask.cpu().numpy())
+    if not count:
+        return torch.zeros_like(mask)
+    pieces = torch.from_numpy(pieces).to(mask.device)
+    sizes = torch.bincount(pieces.flatten())
+    sizes[0] = 0
+    return pieces == int(sizes.argmax())
