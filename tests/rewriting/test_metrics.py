@@ -22,6 +22,11 @@ def test_success_is_pooled_over_pixels_and_counted_over_images():
     assert success(BEFORE, after, 7, 2) == {}
 
 
+def test_a_removal_is_whatever_is_gone():
+    after = labelled([[[2, 1], [0, 0]], [[5, 0], [0, 0]], [[0, 0], [0, 0]]])
+    assert success(BEFORE, after, 1, None)["edit/success"] == pytest.approx(2 / 3)
+
+
 def test_half_an_image_is_not_enough():
     after = labelled([[[2, 1], [0, 0]], [[2, 0], [0, 0]], [[0, 0], [0, 0]]])
     assert success(BEFORE, after, 1, 2)["edit/image_success"] == 0.5

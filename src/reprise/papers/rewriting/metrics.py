@@ -30,13 +30,14 @@ def grown(mask: Tensor, by: int) -> Tensor:
     return F.max_pool2d(mask.float().unsqueeze(1), 2 * by + 1, 1, by).squeeze(1) > 0
 
 
-def success(before: Labelled, after: Labelled, source: int, target: int) -> dict[str, float]:
+def success(before: Labelled, after: Labelled, source: int, target: int | None) -> dict[str, float]:
     """Of the pixels that showed the source, how many show the target; and of the images that had any, how many changed.
 
-    Pooled over all images, as in the paper's protocol; nothing where no image shows the source.
+    Pooled over all images, as in the paper's protocol; nothing where no image shows the source. Without a target,
+    whatever is no longer the source counts.
     """
     there = before.labels == source
-    became = there & (after.labels == target)
+    became = there & (after.labels != source if target is None else after.labels == target)
     total = there.sum()
     if not total:
         return {}
@@ -48,12 +49,16 @@ def success(before: Labelled, after: Labelled, source: int, target: int) -> dict
     }
 
 
-def collateral(before: Labelled, after: Labelled, source: int, margin: int) -> dict[str, float]:
+def collateral(
+    before: Labelled, after: Labelled, source: int, margin: int, without: Tensor | None = None
+) -> dict[str, float]:
     """What changed that should not have.
 
     Args:
         source: the label that was to change.
         margin: pixels around it that do not count.
+        without: images ``[n]`` that do not have the source; ``None`` = those in which no pixel is labelled so. A
+            segmenter sees stray pixels of it on edges, so that who knows better should say so.
 
     Returns:
         ``collateral/l1_outside``: mean absolute difference outside the grown source; ``collateral/label_flips``: share
@@ -68,7 +73,7 @@ def collateral(before: Labelled, after: Labelled, source: int, margin: int) -> d
         "collateral/l1_outside": float(apart[outside].mean()) if outside.any() else 0.0,
         "collateral/label_flips": float(flips[outside].float().mean()) if outside.any() else 0.0,
     }
-    without = ~there.flatten(1).any(1)
+    without = ~there.flatten(1).any(1) if without is None else without
     if without.any():
         found["collateral/unaffected_l1"] = float(apart[without].mean())
     return found

@@ -1,0 +1,128 @@
+"""How an edit is judged on scenes it never saw: success, collateral, and what could be reached at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reprise.data import scenes
+from reprise.data.scenes import Factors, Label
+from reprise.papers.rewriting.generator import SceneGenerator
+from reprise.papers.rewriting.metrics import Labelled, collateral, grown, psnr, success
+from reprise.papers.rewriting.request import at_size
+from reprise.papers.rewriting.scene_requests import Rule
+
+AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Unseen scenes for a rule: as they are, as they would be, and what the generator makes of both.
+
+    Attributes:
+        factors, other: scenes and their counterfactuals.
+        ws: styles of the former ``[n, slots, style]``.
+        before: what the unedited generator draws.
+        ceiling: what it draws of the counterfactuals: no edit can be expected to do better.
+        truth: the counterfactuals as the renderer draws them, in -1..1.
+        without: scenes ``[n]`` in which there is nothing of the source.
+    """
+
+    rule: Rule
+    factors: Factors
+    other: Factors
+    ws: Tensor
+    before: Labelled
+    ceiling: Labelled
+    truth: Tensor
+    without: Tensor
+
+
+@torch.no_grad()
+def trial(generator: SceneGenerator, rule: Rule, factors: Factors) -> Trial:
+    """Prepare the judgement of a rule on some scenes."""
+    other = rule.counterfactual(factors)
+    ws = generator.ws(factors)
+    before = labelled(factors, drawn(generator, ws))
+    ceiling = labelled(factors, drawn(generator, generator.ws(other)))
+    truth = 2 * scenes.render(other, generator.size)[0] - 1
+    return Trial(rule, factors, other, ws, before, ceiling, truth, lacking(rule, factors, generator.size))
+
+
+def lacking(rule: Rule, factors: Factors, size: int) -> Tensor:
+    """Scenes ``[n]`` in which the renderer paints no pixel of a rule's source."""
+    return ~(scenes.render(factors, size)[1] == int(rule.source)).flatten(1).any(1)
+
+
+def labelled(factors: Factors, images: Tensor) -> Labelled:
+    """Images in -1..1 with the labels that the segmenter finds."""
+    return Labelled(images, scenes.segment(factors, ((images + 1) / 2).clamp(0, 1)))
+
+
+@torch.no_grad()
+def drawn(generator: SceneGenerator, ws: Tensor, weights: Mapping[int, Tensor] | None = None) -> Tensor:
+    """Images of styles, with some layers' weights replaced."""
+    net = generator.synthesis
+    return torch.cat([net.finish(net.start(part), part, weights or {}) for part in ws.split(AT_ONCE)])
+
+
+def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
+    """Metrics of edited images ``[n, 3, s, s]`` of a trial's scenes.
+
+    Args:
+        margin: pixels around the source that do not count as collateral.
+    """
+    rule, after = asked.rule, labelled(asked.factors, images)
+    target = None if rule.target is None else int(rule.target)
+    found = success(asked.before, after, int(rule.source), target)
+    found |= collateral(asked.before, after, int(rule.source), margin, asked.without)
+    found["counterfactual/psnr"] = psnr(images, asked.truth)
+    if rule.source is Label.WATERMARK:
+        found["watermarks_per_1000"] = 1000 * marks(after.labels)
+    return found
+
+
+def bounds(asked: Trial, margin: int) -> dict[str, float]:
+    """The same of the unedited generator (what is measured when nothing is done) and of the ceiling."""
+    reached = judge(asked, asked.ceiling.images, margin)
+    idle = judge(asked, asked.before.images, margin)
+    names = {"edit/success": "success", "edit/image_success": "image_success", "counterfactual/psnr": "psnr"}
+    found = {f"ceiling/{short}": reached[name] for name, short in names.items() if name in reached}
+    return found | {"unedited/psnr": idle["counterfactual/psnr"]}
+
+
+def marks(labels: Tensor) -> float:
+    """Share of images in which more than half of the watermark's pixels show it, in either of its places."""
+    size = labels.shape[-1]
+    template = scenes.sample(2, 1, torch.Generator().manual_seed(0))
+    template = template.but(mark=torch.tensor([1, 2]))
+    places = (scenes.render(template, size)[1] == Label.WATERMARK).to(labels.device)  # [2, s, s]
+    shown = (labels == Label.WATERMARK).float()
+    shares = torch.einsum("nhw,phw->np", shown, places.float()) / places.flatten(1).sum(1)
+    return float((shares > 0.5).any(1).float().mean())
+
+
+@torch.no_grad()
+def oracle(generator: SceneGenerator, asked: Trial, layer: int, margin: int) -> dict[str, float]:
+    """What a layer can do: its value replaced by the counterfactual's where the two scenes differ, weights untouched.
+
+    Later layers keep the scene's own styles. A layer whose oracle fails holds another rule than the one that is wanted:
+    no change of its weights will do.
+    """
+    net, images = generator.synthesis, []
+    differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
+    ws_other = generator.ws(asked.other)
+    for first in range(0, len(asked.ws), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        ws = asked.ws[part]
+        x, colours, _ = net.start(ws, layer)
+        own, value = net.apply_layer(layer, x, ws), net.start(ws_other[part], layer + 1)[0]
+        side = own.shape[-1]
+        alpha = torch.stack([(at_size(mask, side) > 0).float() for mask in grown(differs[part], 1)]).unsqueeze(1)
+        mixed = (1 - alpha) * own + alpha * value
+        images.append(net.finish((mixed, net.coloured(layer, mixed, colours, ws), layer + 1), ws))
+    found = judge(asked, torch.cat(images), margin)
+    return {"oracle/success": found.get("edit/success", 0.0), "oracle/l1_outside": found["collateral/l1_outside"]}
