@@ -8,7 +8,7 @@ from reprise.errors import UserError
 from reprise.papers.rewriting.edits import Edit, EditStack, load_edits, save_edits
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
 
-SMALL = Plan(channels=(6, 5, 4), style=8, hidden=8, object_layers=3)
+SMALL = Plan(channels=(6, 5, 4), style=8, hidden=8, object_layers=3, colours_from=8)
 
 
 @pytest.fixture
@@ -138,3 +138,9 @@ def test_objects_are_told_to_the_early_layers_alone(generator):
     assert (apart[told:] == 0).all()
     assert generator(f).shape == (4, 3, 16, 16)
     assert torch.equal(SceneGenerator(SMALL)(f), generator(f)), "weights and noise follow from the seed"
+
+
+def test_coarse_layers_add_no_colours():
+    synthesis = SceneGenerator(SMALL).synthesis
+    assert [bool(rgb.weight.any()) for rgb in synthesis.rgbs.values()] == [False, True, True]
+    assert [rgb.weight.requires_grad for rgb in synthesis.rgbs.values()] == [False, True, True]

@@ -46,7 +46,7 @@ def test_watermarks_are_counted():
 
 def test_the_oracle_of_the_last_layer_draws_the_counterfactual_where_it_differs():
     """Of the last layer's value everything but the colours of earlier resolutions follows."""
-    generator = SceneGenerator(Plan(channels=(6, 8, 6), style=8, hidden=8, object_layers=6)).eval()
+    generator = SceneGenerator(Plan(channels=(6, 8, 6), style=8, hidden=8, object_layers=6, colours_from=4)).eval()
     f = scenes.sample(12, 2, torch.Generator().manual_seed(2))
     asked = evaluation.trial(generator, RULES["dome_to_spire"], f)
     assert asked.before.images.shape == (12, 3, 16, 16)
@@ -56,7 +56,7 @@ def test_the_oracle_of_the_last_layer_draws_the_counterfactual_where_it_differs(
 
 
 def test_weights_in_the_place_of_a_layers_own_are_used():
-    generator = SceneGenerator(Plan(channels=(6, 8, 6), style=8, hidden=8)).eval()
+    generator = SceneGenerator(Plan(channels=(6, 8, 6), style=8, hidden=8, colours_from=4)).eval()
     ws = generator.ws(scenes.sample(3, 2, torch.Generator().manual_seed(2)))
     plain = evaluation.drawn(generator, ws)
     own = generator.synthesis.layers["4"].weight

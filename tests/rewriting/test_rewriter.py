@@ -13,7 +13,7 @@ from reprise.papers.rewriting.memory import Moment, project
 from reprise.papers.rewriting.request import Box, Marked, Request
 from reprise.papers.rewriting.rewriter import Recipe, Rewriter
 
-SMALL = Plan(channels=(6, 8, 6), style=8, hidden=8, object_layers=3)
+SMALL = Plan(channels=(6, 8, 6), style=8, hidden=8, object_layers=3, colours_from=4)
 
 
 @pytest.fixture

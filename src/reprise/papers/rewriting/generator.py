@@ -37,6 +37,8 @@ class Plan:
         hidden: units of the mapping's two layers.
         buildings: of a scene.
         object_layers: the last layer that is told what objects there are.
+        colours_from: the coarsest resolution that adds colours. What coarser ones would add no later layer can take
+            back, and an edit of one could not change it.
         seed: of the weights and the noise.
     """
 
@@ -45,6 +47,7 @@ class Plan:
     hidden: int = 128
     buildings: int = 2
     object_layers: int = 4
+    colours_from: int = 16
     seed: int = 0
 
     @property
@@ -65,6 +68,10 @@ class SceneGenerator(nn.Module):
             self.synthesis = Synthesis(plan.channels, plan.style)
             self.whole = _mapping(WHOLE, plan.hidden, plan.style)
             self.objects = _mapping(WHOLE + plan.objects, plan.hidden, plan.style)
+        for number, rgb in self.synthesis.rgbs.items():
+            if 4 * 2 ** (int(number) // 2 - 1) < plan.colours_from:
+                for parameter in (rgb.weight, rgb.bias):
+                    parameter.requires_grad_(False).zero_()
 
     @property
     def size(self) -> int:
