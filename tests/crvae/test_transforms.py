@@ -7,7 +7,7 @@ from linear_gaussian import generator
 from torchvision.transforms import InterpolationMode
 
 from reprise.errors import UserError
-from reprise.papers.crvae.transforms import ImageTransformation, adjust_brightness, adjust_contrast, affine
+from reprise.papers.crvae.transforms import ImageTransformation, adjust_brightness, adjust_contrast, adjust_hue, affine
 
 MODES = {"nearest": InterpolationMode.NEAREST, "bilinear": InterpolationMode.BILINEAR}
 
@@ -35,6 +35,18 @@ def test_colours_are_torchvisions(channels):
         assert torch.allclose(ours(x, factors), expected, atol=1e-5)
 
 
+def test_hues_are_torchvisions():
+    g = generator()
+    x = torch.rand(6, 3, 7, 6, generator=g)
+    x[0, :, 0, 0] = 0.4  # grey
+    x[1, :, 0, 0] = torch.tensor([0.7, 0.7, 0.1])  # two are largest
+    turns = torch.tensor([0.0, 0.1, -0.2, 0.5, -0.5, 0.33])
+    expected = torch.stack([reference.adjust_hue(image, float(t)) for image, t in zip(x, turns, strict=True)])
+    assert torch.allclose(adjust_hue(x, turns), expected, atol=1e-5)
+    grey = torch.rand(2, 1, 4, 4, generator=g)
+    assert torch.equal(adjust_hue(grey, turns[:2]), grey)
+
+
 @given(st.integers(-4, 4), st.integers(-4, 4), st.sampled_from(sorted(MODES)))
 def test_whole_pixels_are_shifted(right, down, mode):
     x = torch.zeros(1, 1, 11, 13)
@@ -60,6 +72,7 @@ EVERYTHING = {
     "vertical_flip": 0.5,
     "brightness": 0.3,
     "contrast": 0.3,
+    "hue": 0.2,
 }
 
 

@@ -30,6 +30,7 @@ class ImageTransformation:
         scale: smallest and largest factor of size.
         horizontal_flip, vertical_flip: probability of each.
         brightness, contrast: largest relative change to either side.
+        hue: largest turn of the hues to either side, in turns; without effect on grey images.
         interpolation: ``nearest`` (torchvision's default, on which the released file relies) or ``bilinear``.
 
     Raises:
@@ -48,6 +49,7 @@ class ImageTransformation:
         vertical_flip: Probability = 0.0,
         brightness: NonNegativeFloat = 0.0,
         contrast: NonNegativeFloat = 0.0,
+        hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0,
         interpolation: Interpolation = "bilinear",
     ) -> None:
         if not 0 < scale[0] <= scale[1]:
@@ -57,7 +59,7 @@ class ImageTransformation:
             )
         self.degrees, self.translate, self.scale = degrees, translate, scale
         self.flips = {-1: horizontal_flip, -2: vertical_flip}
-        self.brightness, self.contrast, self.interpolation = brightness, contrast, interpolation
+        self.brightness, self.contrast, self.hue, self.interpolation = brightness, contrast, hue, interpolation
 
     @property
     def title(self) -> str:
@@ -73,7 +75,7 @@ class ImageTransformation:
         parts += [f"{names[axis]} {p:g}" for axis, p in self.flips.items() if p]
         parts += [
             f"{name} {value:g}"
-            for name, value in (("brightness", self.brightness), ("contrast", self.contrast))
+            for name, value in (("brightness", self.brightness), ("contrast", self.contrast), ("hue", self.hue))
             if value
         ]
         return f"{', '.join(parts) or 'identity'} ({self.interpolation})"
@@ -98,6 +100,8 @@ class ImageTransformation:
             x = adjust_brightness(x, uniform(max(0.0, 1 - self.brightness), 1 + self.brightness)[:, 0])
         if self.contrast:
             x = adjust_contrast(x, uniform(max(0.0, 1 - self.contrast), 1 + self.contrast)[:, 0])
+        if self.hue:
+            x = adjust_hue(x, uniform(-self.hue, self.hue)[:, 0])
         return x
 
 
@@ -138,3 +142,29 @@ def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
     grey = (x * (weights if x.shape[1] == 3 else weights / len(weights)).view(1, -1, 1, 1)).sum(1, keepdim=True)
     mean, factor = grey.mean((1, 2, 3), keepdim=True), factor.view(-1, 1, 1, 1)
     return (factor * x + (1 - factor) * mean).clamp(0, 1)
+
+
+def adjust_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hues of each image ``[n, 3, H, W]`` by ``[n]`` turns, keeping saturation and value; grey ones stay."""
+    if x.shape[1] != 3:
+        return x
+    value, low = x.amax(1), x.amin(1)
+    spread = value - low
+    red, green, blue = x.unbind(1)
+    divisor = spread.clamp_min(torch.finfo(x.dtype).tiny)
+    # in sixths of a turn, counted from where the largest of the three is alone
+    sixth = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    sixth = sixth + 6 * turn.view(-1, 1, 1)
+    # each colour is the value less the spread times how far its own hue is, between 1 and 2 sixths
+    parts = [value - spread * _ramp(sixth + shift) for shift in (5, 3, 1)]
+    return torch.where((spread > 0).unsqueeze(1), torch.stack(parts, 1), x)
+
+
+def _ramp(sixth: Tensor) -> Tensor:
+    """Weight of the spread in a colour: 0 near its own hue, 1 far from it, in sixths of a turn."""
+    place = sixth % 6
+    return torch.minimum(place, 4 - place).clamp(0, 1)
