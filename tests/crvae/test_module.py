@@ -22,6 +22,12 @@ from reprise.papers.crvae.penalties import Consistency
 
 
 @pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take longer than the rest of a tiny run, and are drawn in other tests."""
+    monkeypatch.setattr("reprise.papers.crvae.artifacts.figures", lambda *args: {})
+
+
+@pytest.fixture
 def pair():
     torch.manual_seed(0)
     model = MLP(hidden=(12,)).build((1, 4, 4), 3, 1)
@@ -99,12 +105,12 @@ def test_the_released_scales(pair):
     assert torch.allclose(apart, squared.mean(), rtol=1e-4)
 
 
-def test_lambda_0_is_vae_aug_to_the_last_bit(tmp_path):
+def test_lambda_0_is_vae_aug_to_the_last_bit(no_figures, tmp_path):
     zero = harness.run(small("crvae", tmp_path, "method.module.weight=0"))
     assert numbers(zero) == numbers(harness.run(small("vae_aug", tmp_path)))
 
 
-def test_more_lambda_brings_the_views_together(tmp_path):
+def test_more_lambda_brings_the_views_together(no_figures, tmp_path):
     more = "method.module.epochs=60", "method.module.latent=8", "method.module.network.hidden=[64]"
     apart = [
         numbers(harness.run(small("crvae", tmp_path / str(w), *more, f"method.module.weight={w}")))["consistency_kl"]
@@ -126,7 +132,7 @@ def test_more_lambda_brings_the_views_together(tmp_path):
         ("equal_compute", "{base}_equal_compute"),
     ],
 )
-def test_every_base_in_every_regime(tmp_path, base, regime, name):
+def test_every_base_in_every_regime(no_figures, tmp_path, base, regime, name):
     cfg = small("crvae", tmp_path, f"base={base}", f"regime={regime}", "trainer.max_epochs=1")
     name = name.format(base=base)
     expected = {"crvae": "crvae", "crbeta_vae": "cr_beta_vae", "criwae": "cr_iwae", "crhierarchical": "cr_hierarchical"}
@@ -144,7 +150,7 @@ def test_every_base_in_every_regime(tmp_path, base, regime, name):
         *("method.module.penalty.direction=w2", "method.module.penalty.stop_gradient=clean"),
     ],
 )
-def test_every_choice_runs(tmp_path, choice):
+def test_every_choice_runs(no_figures, tmp_path, choice):
     choice = choice.replace("likelihood.binarise", "method.module.likelihood.binarise")
     cfg = small("crvae", tmp_path)
     if "conv" in choice:

@@ -166,7 +166,8 @@ def test_configs_say_how_large_a_network_is_and_a_stored_name_gives_it_back(conf
 
 
 def test_every_network_config_is_tried_above():
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"lenet", "notebook", "fc", "gem_resnet18", "resnet50"}
+    ours = {path.stem for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("vae_")}
+    assert ours == {"lenet", "notebook", "fc", "gem_resnet18", "resnet50"}
 
 
 def test_an_unknown_network_is_refused_in_a_sentence():
