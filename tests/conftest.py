@@ -12,7 +12,10 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No account, no ledger of another sweep, no files outside the tests' folders."""
+    """No account, no ledger of another sweep, no files outside the tests' folders, and one thread for tiny tensors."""
+    import torch
+
+    torch.set_num_threads(1)
     scratch = tmp_path_factory.mktemp("dashboard")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_DIR", "REPRISE_LEDGER"):
