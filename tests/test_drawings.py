@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 from toy_runs import YAML, rec
@@ -247,6 +249,26 @@ def test_axes_are_plain_where_the_values_lie_close_together(reported):
     (curve,) = reported.display.curves
     figure = curve_figure(reported, curve, sweep([10, 20, 100]), "cpu")
     assert {(ax.get_xscale(), ax.get_yscale()) for ax in figure.axes} == {("linear", "linear")}
+
+
+def test_a_condition_that_is_0_has_a_place_on_a_logarithmic_axis(reported):
+    (curve,) = reported.display.curves
+    assert {ax.get_xscale() for ax in curve_figure(reported, curve, sweep([0, 1, 100]), "cpu").axes} == {"symlog"}
+
+
+def test_many_columns_are_wrapped(reported):
+    (curve,) = reported.display.curves
+    metric = curve.columns[0]
+    many = replace(curve, columns=(metric,) * 7)
+    shown = [ax for ax in curve_figure(reported, many, sweep([10, 20]), "cpu").axes if ax.get_visible()]
+    assert len(shown) == 7
+    assert len({round(ax.get_position().y0, 3) for ax in shown}) == 3
+
+
+def test_a_condition_in_words_has_a_table_and_no_figure(reported):
+    (curve,) = reported.display.curves
+    records = [replace(r, condition={**r.condition, curve.by: str(r.facts[curve.by])}) for r in sweep([10, 20])]
+    assert curve_figure(reported, curve, records, "cpu") is None
 
 
 @pytest.mark.parametrize("records", [[], sweep([10]), sweep([10, 20], table="else"), sweep([10, 20], scale="paper")])

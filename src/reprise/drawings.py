@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOG_FROM = 10  # an axis that spans more than this factor is logarithmic
+ABREAST = 3  # panels side by side, where a sweep has more columns than fit
 ROW = 0.22  # inches between the rows of a list
 MARKERS = ("o", "D", "s", "v")
 
@@ -289,11 +290,11 @@ def _kind(record: Record, kinds: Mapping[str, Any]) -> str:
 
 
 def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], scale: str) -> Figure | None:
-    """A sweep over one condition: a row of panels per data set, a line with its interval per method.
+    """A sweep over one numeric condition: rows of panels per data set, a line with its interval per method.
 
     Of the curve's columns those that give another one its meaning are grey lines in that one's panel.
     """
-    known = [r for r in records if curve.by in r.facts]
+    known = [r for r in records if isinstance(r.facts.get(curve.by), int | float)]
     found = {d: runs for (s, d), runs in sorted(curve_records(curve, known).items()) if s == scale}
     found = {d: runs for d, runs in found.items() if len({r.facts[curve.by] for r in runs}) > 1}
     metrics = reported.display.metrics
@@ -302,9 +303,13 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
     columns = [metrics[c] for c in curve.columns if c not in beside and values(everything, c)]
     if not columns:
         return None
-    figure, axes = canvas(len(found), len(columns), 2.3 * len(found) + 0.1, sharex="all")
-    for row, (dataset, runs) in zip(axes, found.items(), strict=True):
-        for ax, column in zip(row, columns, strict=True):
+    across = len(columns) if len(columns) <= ABREAST + 1 else ABREAST
+    rows = -(-len(columns) // across)
+    figure, axes = canvas(len(found) * rows, across, 2.3 * len(found) * rows + 0.1, sharex="all")
+    for panels, (dataset, runs) in zip(axes.reshape(len(found), -1), found.items(), strict=True):
+        for ax in panels[len(columns) :]:
+            ax.set_visible(False)
+        for ax, column in zip(panels, columns, strict=False):
             references = [metrics[name] for name in curve.columns if name in column.beside]
             _curve_panel(ax, reported, curve, column, references, runs)
             label(ax, f"{dataset}: {column.label}", curve.label)
@@ -372,9 +377,14 @@ def _reference(metric: str, curve: Curve, points: Mapping[tuple[str, float], lis
 
 
 def _scale(ax: Axes, axis: str, numbers: Sequence[float]) -> None:
-    """A logarithmic axis where the numbers call for it."""
-    if min(numbers) > 0 and max(numbers) > LOG_FROM * min(numbers):
+    """A logarithmic axis where the numbers call for it; a condition that can be 0 gets one with a place for it."""
+    positive = [number for number in numbers if number > 0]
+    if not positive or max(positive) <= LOG_FROM * min(positive):
+        return
+    if min(numbers) > 0:
         ax.set(**{f"{axis}scale": "log"})
+    elif axis == "x" and min(numbers) == 0:
+        ax.set_xscale("symlog", linthresh=min(positive))
 
 
 def _ticks(ax: Axes, steps: Sequence[float]) -> None:
