@@ -66,6 +66,30 @@ def test_units_above_the_line_are_counted(assessed):
     assert len(ax.patches) == 4
 
 
+def test_units_are_counted_in_whole_numbers():
+    (ax,) = artifacts.units(torch.linspace(1, 0.1, 20)).axes
+    assert all(tick == round(tick) for tick in ax.get_xticks())
+
+
+def test_every_input_is_in_the_histogram():
+    kl = torch.tensor([0.0, 1e-9, 0.5, 20.0, 80.0])
+    (ax,) = artifacts.consistency(kl, float(kl.mean())).axes
+    assert sum(bar.get_height() for bar in ax.patches) == 5
+    assert ax.get_xscale() == "log"
+    assert "2 below 0.001" in ax.get_title(loc="left")
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(float(kl.mean()))
+    assert "below" not in artifacts.consistency(kl[2:], 33.5).axes[0].get_title(loc="left")
+
+
+def test_a_collapsed_code_has_a_histogram():
+    """Then nothing moves: the mean is 0, which a logarithmic axis does not have."""
+    (ax,) = artifacts.consistency(torch.zeros(7), 0.0).axes
+    assert [bar.get_height() for bar in ax.patches if bar.get_height()] == [7]
+    low, high = ax.get_xlim()
+    assert 0 < low <= ax.lines[0].get_xdata()[0] <= high
+    assert high / low > 5, "an axis that can be read"
+
+
 def test_a_gallery_has_every_picture():
     images = torch.rand(2, 3, 1, 8, 8, generator=generator())
     (ax,) = artifacts.gallery(images, ["one", "two"], "title").axes

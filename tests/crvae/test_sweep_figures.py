@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -42,6 +44,34 @@ def test_differences_are_from_the_same_seed(reported, tmp_path):
     assert list(seeds.get_xdata()) == [-2, -2, -2], "the fourth seed has no partner"
     assert mean.get_xdata()[0] == -2
     assert [text.get_text() for text in ax.get_yticklabels()] == ["CR-VAE"]
+    assert figures["paired_digits_cpu"]._suptitle.get_text().endswith(": 3 seeds"), "those that are drawn"
+
+
+def test_methods_without_a_partner_have_no_row(reported, tmp_path):
+    runs = [run("vae", 0), run("crvae", 0), run("vae_aug", 1)]
+    (ax, *_) = sweep_figures.draw(reported, runs, tmp_path)[0]["paired_digits_cpu"].axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["CR-VAE"]
+
+
+def test_each_base_model_is_compared_with_its_own_plain_form(reported, tmp_path):
+    """The ladder's protocol is another one, as its network is: it is found there, whole."""
+    runs = [run("vae", s) for s in range(2)] + [run("crvae", s, nll=89.0) for s in range(2)]
+    ladder = [run("hierarchical", s, nll=80.0) for s in range(2)]
+    ladder += [run(name, s, nll=77.0) for name in ("hierarchical_aug", "cr_hierarchical") for s in range(2)]
+    figures, _ = sweep_figures.draw(reported, runs + [replace(r, protocol="ladder") for r in ladder], tmp_path)
+    assert list(figures) == ["paired_digits_cpu", "bases_digits_cpu"]
+    ax = figures["bases_digits_cpu"].axes[0]
+    names = ["CR-hierarchical VAE", "Hierarchical VAE + Aug (both views)", "CR-VAE"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == names, "from the bottom"
+    means = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+    assert means == [-3, -3, -1]
+    (between,) = [line for line in ax.lines if list(line.get_ydata()) == [1.5, 1.5]]
+    assert list(between.get_xdata()) == [0, 1], "across the panel"
+
+
+def test_a_base_model_alone_is_no_comparison_of_base_models(reported, tmp_path):
+    runs = [run("vae", 0), run("crvae", 0), run("iwae", 0), run("cr_iwae", 1)]
+    assert list(sweep_figures.draw(reported, runs, tmp_path)[0]) == ["paired_digits_cpu"]
 
 
 def test_without_the_plain_vae_there_is_nothing_to_draw(reported, tmp_path):

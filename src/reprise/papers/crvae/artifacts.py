@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 JOINED = 250  # inputs that are drawn beside their transformations
 CLASSES = 12  # that have a colour
+FLOOR = 1e-3  # nats: where a logarithmic axis has what is less, inputs that a transformation leaves as they are
 
 
 def write(run_dir: Path, assessed: Assessed, model: nn.Module) -> list[Path]:
@@ -119,15 +120,18 @@ def draw_latents(ax: Axes, frame: pd.DataFrame) -> None:
 
 
 def consistency(kl: Tensor, mean: float) -> Figure:
-    """KL(q(z | x~) || q(z | x)) of all test inputs."""
+    """KL(q(z | x~) || q(z | x)) of all test inputs ``[N]`` in nats; those below `FLOOR` stand at it and are counted."""
     figure, axes = canvas(1, 1, height=3.4, width=5.2)
     ax = axes[0, 0]
-    values = kl.cpu().double().clamp_min(1e-3).numpy()
-    ax.hist(values, bins=np.geomspace(values.min(), values.max() * 1.001, 50), color=BLUE, alpha=0.8)
+    below = int((kl < FLOOR).sum())
+    values = kl.cpu().double().clamp_min(FLOOR).numpy()
+    ax.hist(values, bins=np.geomspace(values.min(), max(values.max(), 10 * FLOOR) * 1.001, 50), color=BLUE, alpha=0.8)
     ax.set_xscale("log")
-    ax.axvline(mean, color=VERMILION, linewidth=1)
-    ax.annotate(f" mean {mean:.3g}", (mean, ax.get_ylim()[1]), va="top", fontsize=SMALL, color=VERMILION)
-    label(ax, "How far a transformation moves the posterior", "KL(q(z|x~) || q(z|x)) (nats)", "test inputs")
+    place = max(mean, FLOOR)
+    ax.axvline(place, color=VERMILION, linewidth=1)
+    ax.annotate(f" mean {mean:.3g}", (place, ax.get_ylim()[1]), va="top", fontsize=SMALL, color=VERMILION)
+    leftmost = f"; {below} below {FLOOR:g} stand at the left" if below else ""
+    label(ax, f"How far a transformation moves the posterior{leftmost}", "KL(q(z|x~) || q(z|x)) (nats)", "test inputs")
     return figure
 
 
@@ -139,6 +143,7 @@ def units(variances: Tensor) -> Figure:
     ax.bar(range(1, len(values) + 1), values, color=[BLUE if v >= ACTIVE else PALE for v in values], width=0.9)
     ax.axhline(ACTIVE, color=VERMILION, linewidth=1)
     ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     active = int((values >= ACTIVE).sum())
     label(ax, f"{active} of {len(values)} units are active", "unit", "variance of the posterior mean")
     return figure
