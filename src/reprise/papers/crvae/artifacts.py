@@ -130,8 +130,8 @@ def consistency(kl: Tensor, mean: float) -> Figure:
     place = max(mean, FLOOR)
     ax.axvline(place, color=VERMILION, linewidth=1)
     ax.annotate(f" mean {mean:.3g}", (place, ax.get_ylim()[1]), va="top", fontsize=SMALL, color=VERMILION)
-    leftmost = f"; {below} below {FLOOR:g} stand at the left" if below else ""
-    label(ax, f"How far a transformation moves the posterior{leftmost}", "KL(q(z|x~) || q(z|x)) (nats)", "test inputs")
+    unit = f"nats; {below} below {FLOOR:g} at the left" if below else "nats"
+    label(ax, "How far a transformation moves the posterior", f"KL(q(z|x~) || q(z|x)) ({unit})", "test inputs")
     return figure
 
 
