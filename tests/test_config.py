@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 
+import hydra
 import pytest
+import torch
 import yaml
 from harness import CONF, DATASETS, METHODS, PAPERS, VALUATION, compose, options
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -99,6 +101,8 @@ def test_every_combination_of_a_sweep_composes_to_a_run_of_its_own(name):
     for config in configs:
         assert config["method"]["paper"] == name.split("/")[0]
         assert config["table"] == name, "its records name the table"
+        if recipe := config["method"]["module"].get("optimizer"):  # of a long run, which nobody starts to test it
+            hydra.utils.instantiate(recipe)([torch.nn.Parameter(torch.zeros(1))])
 
 
 def test_the_command_line_wins_over_the_home_data_set():

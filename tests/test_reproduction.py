@@ -19,24 +19,33 @@ pytestmark = pytest.mark.reproduction
 SAME = {"discovery/auroc": 0.01, "weighted/test_accuracy": 0.01, "reference/all": 0.01, "reference/clean_only": 0.01}
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seeds of DVRL and of the two baselines that its claims name, on digits."""
-    out = tmp_path_factory.mktemp("outputs")
-    for method in ("dvrl", "loo", "random"):
+def three_seeds(out: Path, *methods: str) -> Path:
+    """Three seeds of some methods on digits."""
+    for method in methods:
         for seed in range(3):
             run(harness.compose(f"method={method}", f"seed={seed}", "logger=csv", f"paths.output_dir={out}"))
     return out
 
 
-def test_the_records_come_out_again(fresh: Path) -> None:
-    committed = {r.run_key: r for r in collect(harness.ROOT / "outputs", "dvrl", runs=False).records}
-    again = collect(fresh, "dvrl").records
+def assert_same_as_committed(paper: str, out: Path, tolerances: dict[str, float]) -> None:
+    """Nine runs equal their committed records."""
+    committed = {r.run_key: r for r in collect(harness.ROOT / "outputs", paper, runs=False).records}
+    again = collect(out, paper).records
     assert len(again) == 9
     for record in again:
-        for metric, tolerance in SAME.items():
+        for metric, tolerance in tolerances.items():
             before = committed[record.run_key].metrics[metric]
             assert np.isclose(record.metrics[metric], before, atol=tolerance, rtol=0), (record.run_key, metric)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DVRL and the two baselines that its claims name."""
+    return three_seeds(tmp_path_factory.mktemp("outputs"), "dvrl", "loo", "random")
+
+
+def test_the_records_come_out_again(fresh: Path) -> None:
+    assert_same_as_committed("dvrl", fresh, SAME)
 
 
 @pytest.mark.parametrize("claim", ["C3", "C4 (tables)"])
@@ -74,22 +83,12 @@ VIEWS_SAME = {"nll": 0.3, "kl": 0.3, "consistency_kl": 1.0, "probe/linear": 0.03
 
 @pytest.fixture(scope="module")
 def views(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seeds of CR-VAE and of its two main baselines on digits."""
-    out = tmp_path_factory.mktemp("views")
-    for method in ("vae", "vae_aug", "crvae"):
-        for seed in range(3):
-            run(harness.compose(f"method={method}", f"seed={seed}", "logger=csv", f"paths.output_dir={out}"))
-    return out
+    """CR-VAE and its two main baselines."""
+    return three_seeds(tmp_path_factory.mktemp("views"), "vae", "vae_aug", "crvae")
 
 
 def test_the_records_of_views_come_out_again(views: Path) -> None:
-    committed = {r.run_key: r for r in collect(harness.ROOT / "outputs", "crvae", runs=False).records}
-    again = collect(views, "crvae").records
-    assert len(again) == 9
-    for record in again:
-        for metric, tolerance in VIEWS_SAME.items():
-            before = committed[record.run_key].metrics[metric]
-            assert np.isclose(record.metrics[metric], before, atol=tolerance, rtol=0), (record.run_key, metric)
+    assert_same_as_committed("crvae", views, VIEWS_SAME)
 
 
 def test_a_turn_moves_a_posterior_and_consistency_holds_it(views: Path) -> None:

@@ -28,17 +28,22 @@ STREAM = ["method.module.steps=4", "method.module.parallel=1"]  # two epochs per
 LONG = ["method=dvrl", *SMALL, "method.module.outer_steps=400"]
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """Folder of the uninterrupted run of a method, made once."""
+def made_once(tmp_path_factory, options):
+    """Gives the folder of a method's uninterrupted run with ``options(method)``, made when it is first asked for."""
     made = {}
 
     def get(method):
         if method not in made:
-            made[method] = harness.run(small(method, tmp_path_factory.mktemp(method), *STATEFUL[method]))
+            made[method] = harness.run(small(method, tmp_path_factory.mktemp(method), *options(method)))
         return made[method]
 
     return get
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """Folder of the uninterrupted run of a method, made once."""
+    return made_once(tmp_path_factory, STATEFUL.__getitem__)
 
 
 def results(folder):
@@ -70,6 +75,16 @@ def stop_at(call, owner, name, after=False):
         return result
 
     return interrupted
+
+
+def stop_after(epoch, cfg, monkeypatch):
+    """Run until an epoch's checkpoint is written, and no further."""
+    name = "on_train_epoch_end"
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.LastCheckpoint, name, stop_at(epoch, callbacks.LastCheckpoint, name, after=True))
+        with pytest.raises(KeyboardInterrupt):
+            harness.run(cfg)
+    assert harness.read(harness.folder_of(cfg) / "status.json")["state"] == "interrupted"
 
 
 MOMENTS = {
@@ -126,27 +141,14 @@ def short_epochs():
 @pytest.fixture(scope="module")
 def straight_stream(tmp_path_factory, short_epochs):
     """Folder of the uninterrupted run of a method that learns a stream, made once."""
-    made = {}
-
-    def get(method):
-        if method not in made:
-            made[method] = harness.run(small(method, tmp_path_factory.mktemp(method), *STREAM))
-        return made[method]
-
-    return get
+    return made_once(tmp_path_factory, lambda method: STREAM)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 @pytest.mark.parametrize("method", methods_of("supsup"))
 def test_a_stream_goes_on_within_a_task_and_between_tasks(straight_stream, tmp_path, monkeypatch, method, epoch):
     cfg = small(method, tmp_path, *STREAM)
-    with monkeypatch.context() as patch:
-        name = "on_train_epoch_end"
-        patch.setattr(callbacks.LastCheckpoint, name, stop_at(epoch, callbacks.LastCheckpoint, name, after=True))
-        with pytest.raises(KeyboardInterrupt):
-            harness.run(cfg)
-    folder = harness.folder_of(cfg)
-    assert harness.read(folder / "status.json")["state"] == "interrupted"
+    stop_after(epoch, cfg, monkeypatch)
     assert results(harness.run(cfg)) == results(straight_stream(method))
 
 
@@ -229,14 +231,7 @@ def short_passes():
 @pytest.fixture(scope="module")
 def straight_views(tmp_path_factory, short_passes):
     """Folder of the uninterrupted run of an auto-encoder, made once."""
-    made = {}
-
-    def get(method):
-        if method not in made:
-            made[method] = harness.run(small(method, tmp_path_factory.mktemp(method), *VIEWS))
-        return made[method]
-
-    return get
+    return made_once(tmp_path_factory, lambda method: VIEWS)
 
 
 VIEWS = ("method.module.warmup=2", "method.module.schedule=cosine")  # what depends on the step
@@ -246,11 +241,5 @@ VIEWS = ("method.module.warmup=2", "method.module.schedule=cosine")  # what depe
 @pytest.mark.parametrize("method", ["crvae", "iwae", "cr_hierarchical"])
 def test_an_autoencoder_goes_on_with_its_best_weights(straight_views, tmp_path, monkeypatch, method, epoch):
     cfg = small(method, tmp_path, *VIEWS)
-    with monkeypatch.context() as patch:
-        name = "on_train_epoch_end"
-        patch.setattr(callbacks.LastCheckpoint, name, stop_at(epoch, callbacks.LastCheckpoint, name, after=True))
-        with pytest.raises(KeyboardInterrupt):
-            harness.run(cfg)
-    folder = harness.folder_of(cfg)
-    assert harness.read(folder / "status.json")["state"] == "interrupted"
+    stop_after(epoch, cfg, monkeypatch)
     assert results(harness.run(cfg)) == results(straight_views(method))

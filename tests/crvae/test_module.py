@@ -148,6 +148,8 @@ def test_every_base_in_every_regime(no_figures, tmp_path, base, regime, name):
         *("method.module.keep=last", "method.module.clip=1", "method.module.warmup=2", "method.module.matmul=medium"),
         *("method.module.objective=official_literal", "transformation=large_jitter", "method.module.schedule=constant"),
         *("method.module.penalty.direction=w2", "method.module.penalty.stop_gradient=clean"),
+        *("method.module.evaluation.inputs=10", "method.module.evaluation.probes=null", "transformation=natural"),
+        "method.module.evaluation.frechet=null",
     ],
 )
 def test_every_choice_runs(no_figures, tmp_path, choice):

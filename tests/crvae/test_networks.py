@@ -6,6 +6,7 @@ from reprise.errors import UserError
 from reprise.papers.crvae.bounds import ELBO
 from reprise.papers.crvae.ladder import LadderMLP
 from reprise.papers.crvae.likelihoods import Bernoulli
+from reprise.papers.crvae.metrics import posteriors
 from reprise.papers.crvae.model import LOG_VARIANCE
 from reprise.papers.crvae.networks import MLP, Conv
 from reprise.papers.crvae.nvae import NVAE
@@ -35,7 +36,7 @@ def test_shapes(name, samples):
     assert [level.z.shape for level in levels] == [(samples, 4, d) for d in model.sizes]
     assert all(level.posterior.mean.shape[1:] == level.z.shape[1:] for level in levels)
     assert model.decode([level.z for level in levels]).shape == (samples, 4, 2, *shape)
-    assert model.means(x).shape == (4, sum(model.sizes))
+    assert posteriors(model, x)[0].mean.shape == (4, sum(model.sizes))
     assert model.decode(model.prior(model.noise(1, 7, generator()))).shape == (1, 7, 2, *shape)
 
 

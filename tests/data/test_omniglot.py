@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from contract import check_contract, no_store, sentence
+from contract import check_contract, sentence
 from PIL import Image
 from scipy.io import savemat
 
@@ -58,7 +58,7 @@ def pack(path: Path, images: np.ndarray, first: int) -> None:
                 archive.writestr(name, content.getvalue())
 
 
-def test_archives_and_arrays_hold_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_and_arrays_hold_the_same(tmp_path: Path) -> None:
     """Both layouts, made up, give the same images, labels and names."""
     parts = {"background": drawings(3), "evaluation": drawings(2)}
     rows = ["set,npz_row,character_id,alphabet_folder,character_folder"]
@@ -86,12 +86,12 @@ def test_omniglot_without_network(tmp_path: Path, offline: None) -> None:
         sentence(error, "omniglot/", "github.com", "REPRISE_DATA")
 
 
-def test_a_damaged_array_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_array_is_named(tmp_path: Path) -> None:
     (tmp_path / "omniglot").mkdir()
     for file in omniglot._ARRAYS:
         (tmp_path / file.path).write_bytes(b"nothing")
     with pytest.raises(UserError) as error:
-        omniglot.load(name="omniglot", store=no_store(tmp_path.parent / tmp_path.name).__class__(tmp_path))
+        omniglot.load(name="omniglot", store=FileStore(tmp_path, download=False))
     sentence(error, "images_background.npz", "damaged")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reprise.canvas import BLUE, COLOURS, GREY, MORE_COLOURS, ORANGE, PALE, SMALL, TEXT, VERMILION, canvas, label, save
 from reprise.papers.crvae.assessment import Assessed
+from reprise.papers.crvae.datamodule import ROUND
 from reprise.papers.crvae.metrics import ACTIVE
 from reprise.records import write_text
 
@@ -196,7 +197,7 @@ def training(history: pd.DataFrame) -> Figure:
     penalised = "train/penalty" in history
     figure, axes = canvas(1, 1 + penalised, height=3.4, width=5.2 * (1 + penalised))
     ax = axes[0, 0]
-    steps = history["step"] * 50
+    steps = history["step"] * ROUND
     ax.plot(steps, history["train/elbo"], color=GREY, linewidth=0.8, label="training, first view")
     if "validation/elbo" in history:
         kept = history["validation/elbo"].ne(history["validation/elbo"].shift())

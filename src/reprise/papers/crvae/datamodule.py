@@ -19,6 +19,7 @@ from reprise.papers.crvae.model import Transformation
 from reprise.randomness import generator
 
 MIN_SIDE = 16  # smaller images are enlarged to it: a transformation of 8x8 pixels moves them by less than one
+ROUND = 50  # optimiser steps between two reports, what one number of the loader stands for
 VALIDATION = 10_000  # of MNIST's 60,000, as VampPrior's loader holds out
 
 

@@ -16,8 +16,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reprise.checks import checked
-from reprise.papers.crvae.model import LOG_VARIANCE, Autoencoder, Gaussian, Level
-from reprise.papers.crvae.networks import Widths, gaussian, perceptron
+from reprise.papers.crvae.model import Autoencoder, Gaussian, Level
+from reprise.papers.crvae.networks import Widths, gaussian, perceptron, relative, start_at_prior
 
 
 class LadderMLP:
@@ -61,9 +61,7 @@ class Ladder(Autoencoder):
         self.changes = nn.ModuleList(perceptron((2 * size, *hidden, 2 * latent), "relu") for _ in range(levels))
         self.says = nn.ModuleList(perceptron((latent, *hidden, size), "relu") for _ in range(levels))
         self.out = perceptron((size, *hidden, parameters * numbers), "relu")
-        for network in (*self.priors, *self.changes):  # at first every posterior is near its prior, and that standard
-            with torch.no_grad():
-                network[-1].weight.mul_(0.1)
+        start_at_prior(network[-1] for network in (*self.priors, *self.changes))
 
     def levels(self, x: Tensor, noise: Sequence[Tensor]) -> list[Level]:
         """All levels, from the top down; below the first, one posterior per sample."""
@@ -91,10 +89,7 @@ class Ladder(Autoencoder):
     def _posterior(self, number: int, state: Tensor, features: Tensor, prior: Gaussian | None) -> Gaussian:
         features = features.expand(*state.shape[:-1], -1)
         change = gaussian(self.changes[number](torch.cat([state, features], -1)))
-        if prior is None:
-            return change
-        log_variance = (prior.log_variance + change.log_variance).clamp(*LOG_VARIANCE)
-        return Gaussian(prior.mean + (0.5 * prior.log_variance).exp() * change.mean, log_variance)
+        return change if prior is None else relative(prior, change)
 
     def decode(self, z: Sequence[Tensor]) -> Tensor:
         """From the state that all levels leave."""

@@ -115,7 +115,7 @@ def information(q: Gaussian, p: Gaussian, generator: torch.Generator) -> dict[st
     full, others = _log_mixtures(q, z)
     whole = n // batch * batch  # a last batch that is not full has another ceiling
     starts = range(0, whole, batch)
-    within = torch.cat([_log_mixtures(_part(q, s, batch), z[s : s + batch])[0] for s in starts])
+    within = torch.cat([_log_mixtures(q.rows(slice(s, s + batch)), z[s : s + batch])[0] for s in starts])
     return {
         "mi/full": float((own - full + math.log(n)).mean()),
         "mi/full_ceiling": math.log(n),
@@ -124,10 +124,6 @@ def information(q: Gaussian, p: Gaussian, generator: torch.Generator) -> dict[st
         "mi/leave_one_out": float((own - others + math.log(max(n - 1, 1))).mean()),
         "aggregated_kl": float((full - math.log(n) - p.log_density(z)).mean()),
     }
-
-
-def _part(q: Gaussian, start: int, size: int) -> Gaussian:
-    return q.rows(slice(start, start + size))
 
 
 def _log_mixtures(q: Gaussian, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -108,10 +108,6 @@ class Autoencoder(nn.Module):
         """What `levels` needs, drawn on the generator's device."""
         return [torch.randn(samples, images, d, generator=generator, device=generator.device) for d in self.sizes]
 
-    def means(self, x: Tensor) -> Tensor:
-        """Features of images ``[n, d_1 + ... + d_L]``: the posteriors' means, each level given the means before it."""
-        return torch.cat([level.posterior.mean[0] for level in self.levels(x, self.no_noise(x))], dim=-1)
-
     def no_noise(self, x: Tensor) -> list[Tensor]:
         """Zeros in the place of noise, for one sample of each image."""
         return [x.new_zeros(1, len(x), d) for d in self.sizes]

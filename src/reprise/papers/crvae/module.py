@@ -19,11 +19,12 @@ from reprise.data.base import DataSpec
 from reprise.errors import UserError
 from reprise.papers.crvae import artifacts
 from reprise.papers.crvae.assessment import Assessed, Assessment
+from reprise.papers.crvae.datamodule import ROUND
 from reprise.papers.crvae.likelihoods import binarise
 from reprise.papers.crvae.objective import Batching, Views, consistent_loss, look
 from reprise.papers.crvae.official import literal_loss
+from reprise.schedules import cosine
 
-ROUND = 50  # optimiser steps between two reports
 EPOCH = 200  # at least so many between two checkpoints, where a pass over the data has fewer
 VALIDATION_BATCH = 1000
 
@@ -36,7 +37,6 @@ class Purpose(IntEnum):
     STEPS = 3
     BINARY = 4
     VALIDATION = 5
-    EVALUATION = 6
 
 
 class ConsistentVAE(pl.LightningModule):
@@ -230,7 +230,7 @@ class ConsistentVAE(pl.LightningModule):
     def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         if self.schedule == "cosine":
             for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * (1 + math.cos(math.pi * step / self.steps)) / 2
+                group["lr"] = rate * cosine(step, self.steps)
 
     def weight_at(self, step: int) -> float:
         """lambda at a step: linear from 0 over the warm-up."""

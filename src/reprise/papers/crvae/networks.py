@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -25,6 +25,19 @@ def gaussian(numbers: Tensor) -> Gaussian:
     """What a network's ``[..., 2d]`` says: means, and log sigma^2 kept where exp() works."""
     mean, log_variance = numbers.chunk(2, dim=-1)
     return Gaussian(mean, log_variance.clamp(*LOG_VARIANCE))
+
+
+def relative(prior: Gaussian, change: Gaussian) -> Gaussian:
+    """A posterior as a change of its prior: mean in units of the prior's spread, variance as a factor of its own."""
+    mean = prior.mean + (0.5 * prior.log_variance).exp() * change.mean
+    return Gaussian(mean, (prior.log_variance + change.log_variance).clamp(*LOG_VARIANCE))
+
+
+@torch.no_grad()
+def start_at_prior(layers: Iterable[nn.Module]) -> None:
+    """Shrink the layers that give priors and changes: at first every posterior is near its prior, and that standard."""
+    for layer in layers:
+        layer.weight.mul_(0.1)
 
 
 def perceptron(sizes: Sequence[int], activation: str) -> nn.Sequential:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from reprise.checks import PositiveInt, checked
 from reprise.errors import UserError
-from reprise.papers.crvae.model import LOG_VARIANCE, Autoencoder, Gaussian, Level
-from reprise.papers.crvae.networks import gaussian
+from reprise.papers.crvae.model import Autoencoder, Gaussian, Level
+from reprise.papers.crvae.networks import gaussian, relative, start_at_prior
 
 SHRINK = 4  # of the channels in a squeeze-and-excitation
 
@@ -106,9 +106,7 @@ class Grid(Autoencoder):
         self.between = nn.ModuleList(cells() for _ in range(count))
         self.refine = nn.ModuleList(nn.ConvTranspose2d(channels, channels, 4, 2, 1) for _ in range(scales))
         self.out = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, parameters * shape[0], 3, 1, 1))
-        for network in (*self.priors, *self.changes):  # at first every posterior is near its prior, and that standard
-            with torch.no_grad():
-                network.weight.mul_(0.1)
+        start_at_prior((*self.priors, *self.changes))
 
     def levels(self, x: Tensor, noise: Sequence[Tensor]) -> list[Level]:
         """All groups; posteriors ``[K, n, d]`` below the first."""
@@ -120,7 +118,7 @@ class Grid(Autoencoder):
             prior = self._prior(number, state)
             change = self._gaussian(self.changes[number](torch.cat([state, seen], 1)), samples)
             own = None if prior is None else self._gaussian(prior, samples)
-            posterior = change if own is None else _changed(own, change)
+            posterior = change if own is None else relative(own, change)
             z = posterior.at(epsilon)
             found.append(Level(posterior, own, z))
             state = self._say(number, state, z)
@@ -169,9 +167,3 @@ class Grid(Autoencoder):
             found.append(epsilon if prior is None else self._gaussian(prior, samples).at(epsilon))
             state = self._say(number, state, found[-1])
         return found
-
-
-def _changed(prior: Gaussian, change: Gaussian) -> Gaussian:
-    """NVAE's residual posterior: mean and log-variance relative to the prior's."""
-    mean = prior.mean + (0.5 * prior.log_variance).exp() * change.mean
-    return Gaussian(mean, (prior.log_variance + change.log_variance).clamp(*LOG_VARIANCE))

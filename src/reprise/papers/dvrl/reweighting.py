@@ -6,7 +6,6 @@ clean validation rows, to first order.
 
 from __future__ import annotations
 
-import math
 from enum import IntEnum
 
 import torch
@@ -20,6 +19,7 @@ from reprise.papers.dvrl.datamodule import ValuationTask
 from reprise.papers.dvrl.networks import Network
 from reprise.papers.dvrl.predictors import MLP, Adam, Linear, Parameters, Predictor, one_hot, row_size
 from reprise.papers.dvrl.valuation import Valuator, steps_in_epoch
+from reprise.schedules import cosine
 
 Batch = tuple[Tensor, Tensor]  # inputs [B, d] and targets [B, C]
 PLAIN_STEPS_PER_STEP = 3  # gradient on the validation rows, derivative along it on the batch, gradient of the real step
@@ -184,7 +184,7 @@ class LearningToReweight(Valuator):
         weights = normalised(u)
         if weights.any():
             gradient = weighted_gradient(self.predictor, theta, batch, weights)
-            adam = Adam(self.step_size * (1 + math.cos(math.pi * step / self.steps)) / 2)
+            adam = Adam(self.step_size * cosine(step, self.steps))
             adam.t, adam.mean, adam.square = int(self.steps_taken), self._kept("mean"), self._kept("square")
             adam.step(theta, gradient)
             self.steps_taken += 1

@@ -13,6 +13,7 @@ from reprise.data.scenes import Factors, Label
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.metrics import Labelled, collateral, grown, psnr, success
 from reprise.papers.rewriting.request import at_size
+from reprise.papers.rewriting.rewriter import feature_paste
 from reprise.papers.rewriting.scene_requests import Rule
 
 AT_ONCE = 100
@@ -118,11 +119,8 @@ def oracle(generator: SceneGenerator, asked: Trial, layer: int, margin: int) -> 
     for first in range(0, len(asked.ws), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         ws = asked.ws[part]
-        x, colours, _ = net.start(ws, layer)
-        own, value = net.apply_layer(layer, x, ws), net.start(ws_other[part], layer + 1)[0]
-        side = own.shape[-1]
-        alpha = torch.stack([(at_size(mask, side) > 0).float() for mask in grown(differs[part], 1)]).unsqueeze(1)
-        mixed = (1 - alpha) * own + alpha * value
-        images.append(net.finish((mixed, net.coloured(layer, mixed, colours, ws), layer + 1), ws))
+        value = net.start(ws_other[part], layer + 1)[0]
+        masks = [at_size(mask, value.shape[-1]) > 0 for mask in grown(differs[part], 1)]
+        images.append(feature_paste(net, layer, ws, value, torch.stack(masks).float()))
     found = judge(asked, torch.cat(images), margin)
     return {"oracle/success": found.get("edit/success", 0.0), "oracle/l1_outside": found["collateral/l1_outside"]}

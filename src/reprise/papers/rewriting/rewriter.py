@@ -141,19 +141,19 @@ class Rewriter:
             found = least_squares(goal, directions)
         return Edit(recipe.layer, found.lam, found.directions, self.fingerprint, name), found
 
-    @torch.no_grad()
-    def feature_paste(self, layer: int, ws: Tensor, value: Tensor, masks: Tensor) -> Tensor:
-        """The oracle of a layer: images ``[n, 3, s, s]`` whose value is replaced where a mask says so.
 
-        Weights are untouched. No change of them can do better at meeting the request at this layer: it is its ceiling.
+@torch.no_grad()
+def feature_paste(synthesis: Synthesis, layer: int, ws: Tensor, value: Tensor, alpha: Tensor) -> Tensor:
+    """The oracle of a layer: images ``[n, 3, s, s]`` whose value is replaced in part, weights untouched.
 
-        Args:
-            ws: styles of the images ``[n, slots, style]``.
-            value: what is pasted, a value map ``[n, O, H, W]``.
-            masks: where, on the images' grid ``[n, s, s]``.
-        """
-        x, colours, _ = self.synthesis.start(ws, layer)
-        own = self.synthesis.apply_layer(layer, x, ws)
-        alpha = torch.stack([at_size(mask, own.shape[-1]) for mask in masks]).unsqueeze(1)
-        mixed = (1 - alpha) * own + alpha * value
-        return self.synthesis.finish((mixed, self.synthesis.coloured(layer, mixed, colours, ws), layer + 1), ws)
+    No change of the weights can do better at meeting a request at this layer: it is its ceiling.
+
+    Args:
+        ws: styles of the images ``[n, slots, style]``, which later layers keep.
+        value: what is pasted, value maps ``[n, O, H, W]``.
+        alpha: where, on the value's grid ``[n, H, W]`` in 0..1.
+    """
+    x, colours, _ = synthesis.start(ws, layer)
+    share = alpha.unsqueeze(1)
+    mixed = (1 - share) * synthesis.apply_layer(layer, x, ws) + share * value
+    return synthesis.finish((mixed, synthesis.coloured(layer, mixed, colours, ws), layer + 1), ws)

@@ -8,7 +8,6 @@ is linear, and for a layer with demodulation and activation by undoing both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 
 from reprise.papers.rewriting.memory import change, project
 from reprise.papers.rewriting.request import Box
-from reprise.papers.rewriting.stylegan2 import GAIN, SLOPE, SMALL, StyledLayer, smooth
+from reprise.papers.rewriting.stylegan2 import GAIN, SLOPE, SMALL, StyledLayer
+from reprise.schedules import cosine
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def solve_lambda(goal: Goal, directions: Tensor, steps: int, lr: float, watch: W
     lam = torch.zeros(layer.weight.shape[0], len(d), 3, 3, device=goal.key.device, requires_grad=True)
     optimizer, losses = torch.optim.Adam([lam], lr=lr), []
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer.param_groups[0]["lr"] = lr * cosine(step, steps)
         loss = goal.loss_of(cheap.value(lam))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -99,26 +99,23 @@ class _LowRank:
         with torch.no_grad():
             w = layer.weight * layer.scale  # [O, I, 3, 3]
             squares = goal.scales.square()  # [S, I]
-            self.plain = self._convolved(goal.key, w)
+            self.plain = layer.convolved(goal.key, w)
             self.narrow = torch.einsum("sihw,ri->srhw", goal.key, d)
             self.energy = torch.einsum("oiyx,si->so", w.square(), squares)
             self.cross = 2 * layer.scale * torch.einsum("oiyx,si,ri->soryx", w, squares, d)
             self.gram = layer.scale**2 * torch.einsum("si,ri,qi->srq", squares, d, d)
 
-    def _convolved(self, key: Tensor, weight: Tensor) -> Tensor:
-        """The convolution with a weight that is scaled already, without demodulation."""
-        if self.goal.layer.upsample:
-            return smooth(F.conv_transpose2d(key, weight.transpose(0, 1), stride=2), 1, 1, 4.0)
-        return F.conv2d(key, weight, padding=1)
+    def demodulation(self, lam: Tensor) -> Tensor:
+        """Factors ``[S, O]`` at W0 + Lambda D."""
+        linear = torch.einsum("soryx,oryx->so", self.cross, lam)
+        square = torch.einsum("oryx,oqyx,srq->so", lam, lam, self.gram)
+        return (self.energy + linear + square + SMALL).rsqrt()
 
     def value(self, lam: Tensor) -> Tensor:
         """Values ``[S, O, H, W]``."""
         layer = self.goal.layer
-        x = self.plain + self._convolved(self.narrow, lam * layer.scale)
-        linear = torch.einsum("soryx,oryx->so", self.cross, lam)
-        square = torch.einsum("oryx,oqyx,srq->so", lam, lam, self.gram)
-        demodulation = (self.energy + linear + square + SMALL).rsqrt()
-        return layer.finish(x * demodulation[:, :, None, None], layer.noise)
+        x = self.plain + layer.convolved(self.narrow, lam * layer.scale)
+        return layer.finish(x * self.demodulation(lam)[:, :, None, None])
 
 
 def adam_project(
@@ -188,7 +185,7 @@ def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float 
         lam = best = torch.zeros(outputs, len(d), 3, 3, device=goal.key.device)
         losses = [float(goal.loss_of(low.value(lam)))]
         for _ in range(rounds):
-            gain = low_demodulation(low, lam)  # [S, O]
+            gain = low.demodulation(lam)  # [S, O]
             residual = torch.cat([a / g - p for a, g, p in zip(asked, gain, plain, strict=True)])
             matrix = torch.cat(rows) * layer.scale
             normal = matrix.T @ matrix
@@ -201,13 +198,6 @@ def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float 
             lam = best = best + part * (lam - best)
             losses.append(loss)
     return Solution(change(best, d), best, d, losses)
-
-
-def low_demodulation(low: _LowRank, lam: Tensor) -> Tensor:
-    """Factors ``[S, O]`` that the demodulation has at W0 + Lambda D."""
-    linear = torch.einsum("soryx,oryx->so", low.cross, lam)
-    square = torch.einsum("oryx,oqyx,srq->so", lam, lam, low.gram)
-    return (low.energy + linear + square + SMALL).rsqrt()
 
 
 def _before_activation(value: Tensor, layer: StyledLayer) -> Tensor:

@@ -67,21 +67,23 @@ class StyledLayer(nn.Module):
 
     def value_of(self, key: Tensor, scales: Tensor, weight: Tensor | None = None) -> Tensor:
         """f(k; W) ``[n, outputs, size, size]`` of a key ``[n, inputs, h, h]``; ``weight`` in the place of the own."""
-        return self.finish(self.convolve(key, scales, weight), self.noise)
+        return self.finish(self.convolve(key, scales, weight))
 
     def convolve(self, key: Tensor, scales: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Convolution, demodulation and smoothing, before noise, bias and activation."""
+        """Convolution, smoothing and demodulation, before noise, bias and activation."""
         weight = (self.weight if weight is None else weight) * self.scale
-        if self.upsample:
-            x = smooth(F.conv_transpose2d(key, weight.transpose(0, 1), stride=2), 1, 1, 4.0)
-        else:
-            x = F.conv2d(key, weight, padding=1)
         energy = scales.square() @ weight.square().sum((2, 3)).T  # [n, outputs]
-        return x * (energy + SMALL).rsqrt()[:, :, None, None]
+        return self.convolved(key, weight) * (energy + SMALL).rsqrt()[:, :, None, None]
 
-    def finish(self, x: Tensor, noise: Tensor) -> Tensor:
+    def convolved(self, key: Tensor, weight: Tensor) -> Tensor:
+        """The convolution with a weight that is scaled already, smoothed where it upsamples; not demodulated."""
+        if self.upsample:
+            return smooth(F.conv_transpose2d(key, weight.transpose(0, 1), stride=2), 1, 1, 4.0)
+        return F.conv2d(key, weight, padding=1)
+
+    def finish(self, x: Tensor) -> Tensor:
         """Noise, bias and activation."""
-        x = x + self.noise_strength * noise
+        x = x + self.noise_strength * self.noise
         return F.leaky_relu(x + self.bias.view(1, -1, 1, 1), SLOPE) * GAIN
 
 

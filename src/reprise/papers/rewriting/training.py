@@ -17,6 +17,7 @@ from reprise.data.scenes import Factors, Label
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
 from reprise.papers.rewriting.metrics import recall
 from reprise.randomness import generator
+from reprise.schedules import cosine
 
 ROUND = 50  # optimiser steps between two reports
 POOL, CHECK = 1, 2  # what randomness is for
@@ -86,7 +87,7 @@ class SceneFit(pl.LightningModule):
         draw = generator(self.model.plan.seed, CHECK, first)
         total = torch.zeros((), device=self.device)
         for step in range(first, last):
-            rise, fall = min(1.0, (step + 1) / 100), (1 + math.cos(math.pi * step / self.steps)) / 2
+            rise, fall = min(1.0, (step + 1) / 100), cosine(step, self.steps)
             optimizer.param_groups[0]["lr"] = self.lr * rise * fall
             rows = torch.randint(0, len(data.images), (self.batch_size,), generator=draw)
             apart = self.model(data.factors.rows(rows)) - data.images[rows]

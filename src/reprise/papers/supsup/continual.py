@@ -26,6 +26,7 @@ from reprise.papers.supsup import artifacts
 from reprise.papers.supsup.evaluation import Evaluation, Judge
 from reprise.papers.supsup.networks import Network, Statistics
 from reprise.papers.supsup.streams import Stream
+from reprise.schedules import cosine
 
 ROUND = 50  # optimiser steps between two reports
 EPOCH = 1000  # at most so many between two checkpoints
@@ -263,7 +264,7 @@ class ContinualLearner(pl.LightningModule):
     def _set_rate(self, step: int) -> None:
         if self.schedule == "cosine":
             for group, rate in zip(self.optimizer.param_groups, self.rate, strict=True):
-                group["lr"] = rate * (1 + math.cos(math.pi * step / self.steps)) / 2
+                group["lr"] = rate * cosine(step, self.steps)
 
     @torch.no_grad()
     def _close(self) -> None:
