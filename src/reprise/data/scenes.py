@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 OVERSAMPLED = 2  # rays per pixel and side
-WINDOWS = (2, 2)  # rows and columns of a building
-GLYPHS = ("10101110", "11101000", "10101100", "10101000", "10101110")  # bits of the watermark, row by row
-MARK = (0.56, 0.13)  # width and height of the watermark, in shares of the image
-MARK_TOP = (0.36, 0.84)  # its upper edge in the middle and at the bottom
+WINDOWS = (1, 2)  # rows and columns of a building
+GLYPHS = ("10101110", "11101000", "10101110")  # bits of the watermark, row by row
+MARK = (0.56, 0.17)  # width and height of the watermark, in shares of the image
+MARK_TOP = (0.36, 0.82)  # its upper edge in the middle and at the bottom
 
 
 class Label(IntEnum):
@@ -46,18 +46,18 @@ class Roof(IntEnum):
     TREE = 3
 
 
-# red, green and blue in 0..1 before light and tint
+# Red, green and blue in 0..1 before light and tint; chosen so that two of them mixed on an edge rarely give a third.
 COLOURS = {
     Label.SKY: (0.45, 0.68, 0.95),
-    Label.GROUND: (0.52, 0.46, 0.36),
-    Label.WALL: (0.86, 0.76, 0.62),
-    Label.FLAT_ROOF: (0.30, 0.30, 0.34),
-    Label.DOME: (0.18, 0.62, 0.58),
-    Label.SPIRE: (0.70, 0.16, 0.18),
-    Label.TREE: (0.12, 0.42, 0.14),
+    Label.GROUND: (0.52, 0.38, 0.28),
+    Label.WALL: (0.84, 0.80, 0.60),
+    Label.FLAT_ROOF: (0.40, 0.26, 0.48),
+    Label.DOME: (0.10, 0.74, 0.62),
+    Label.SPIRE: (0.70, 0.12, 0.24),
+    Label.TREE: (0.14, 0.44, 0.20),
     Label.WINDOW: (0.16, 0.20, 0.42),
     Label.LIT_WINDOW: (1.00, 0.88, 0.30),
-    Label.REFLECTION: (0.88, 0.76, 0.34),
+    Label.REFLECTION: (0.98, 0.60, 0.25),
     Label.WATERMARK: (1.00, 1.00, 1.00),
 }
 
@@ -195,7 +195,7 @@ def _column(values: Tensor) -> Tensor:
 
 def _roof(put: Any, kind: Tensor, x: Tensor, y: Tensor, half: Tensor) -> None:
     """On top of a wall: ``x`` from its middle, ``y`` from its upper edge downwards."""
-    flat = (x.abs() <= 1.1 * half) & (y <= 0) & (y > -0.07)
+    flat = (x.abs() <= 1.1 * half) & (y <= 0) & (y > -0.10)
     dome = ((x / half) ** 2 + (y / (1.1 * half)) ** 2 <= 1) & (y <= 0)
     spire = (y <= 0) & (y > -2.4 * half) & (x.abs() <= half * (1 + y / (2.4 * half)))
     tree = ((x / (0.9 * half)) ** 2 + ((y + 0.9 * half) / (1.1 * half)) ** 2 <= 1) & (y <= 0)
