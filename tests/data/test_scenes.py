@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from contract import check_contract, no_store, sentence
 
 from reprise.data import scenes
 from reprise.data.scenes import Label, Roof
+from reprise.errors import UserError
 
 
 def draw(count=64, buildings=2, seed=0):
@@ -128,3 +131,22 @@ def test_a_flat_image_of_one_colour_is_that_class():
     for label in (Label.DOME, Label.SPIRE, Label.TREE):
         image = scenes._paint(f, torch.full((3, 8, 8), int(label)))
         assert (scenes.segment(f, image) == label).all()
+
+
+def test_the_data_set_keeps_the_contract_and_the_content(tmp_path):
+    source = scenes.load(name="scenes", store=no_store(tmp_path), train=30, test=20)
+    check_contract(source)
+    assert source.buildings == 2
+    assert torch.allclose(scenes.render(source.held, 32)[0], source.test.x)
+    assert torch.equal(source.train.y, source.factors.roof[:, 0])
+    again, other = (scenes.load(name="scenes", store=no_store(tmp_path), train=30, test=20, seed=s) for s in (0, 1))
+    assert torch.equal(again.train.x, source.train.x)
+    assert not torch.equal(other.train.x, source.train.x)
+    assert not torch.equal(source.train.x[:20], source.test.x)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 48}, {"buildings": 5}])
+def test_scenes_that_cannot_be_drawn_are_refused(tmp_path, wrong):
+    with pytest.raises(UserError) as error:
+        scenes.load(name="scenes", store=no_store(tmp_path), **wrong)
+    sentence(error, f"dataset.{next(iter(wrong))}=")

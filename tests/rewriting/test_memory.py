@@ -171,3 +171,22 @@ def test_a_change_is_the_sum_over_its_directions():
     lam, d = draw(4, 2, 3, 3), draw(2, 5, seed=1)
     expected = sum(lam[:, r].unsqueeze(1) * d[r].view(1, -1, 1, 1) for r in range(2))
     assert torch.allclose(memory.change(lam, d), expected)
+
+
+def test_the_busiest_units_are_those_with_most_energy_against_their_usual():
+    moment = memory.Moment(3)
+    moment.add(torch.tensor([[[[1.0]], [[2.0]], [[10.0]]]]))  # usual squares 1, 4, 100
+    rows, weights = torch.tensor([[2.0, 2.0, 20.0], [0.0, 8.0, 20.0]]).double(), torch.tensor([1.0, 0.5]).double()
+    # (4, 4, 400) and (0, 64, 400), weighted 2 : 1, over the usual: 8/3, 6, 4
+    assert memory.busiest(rows, weights, moment, 2).tolist() == [1, 2]
+    with pytest.raises(UserError, match="units=4 are more than"):
+        memory.busiest(rows, weights, moment, 4)
+
+
+def test_the_rarest_units_are_those_at_the_highest_quantiles():
+    usual = torch.arange(100.0).repeat(3, 1).T * torch.tensor([1.0, 2.0, -1.0])  # to 99, to 198, from -99 to 0
+    rows, weights = torch.tensor([[90.0, 50.0, 5.0]]), torch.ones(1)  # above 90 %, 26 % and all of them
+    assert memory.rarest(rows, weights, usual, 3).tolist() == [2, 0, 1]
+    assert memory.rarest(rows, weights, usual, 1).tolist() == [2]
+    with pytest.raises(UserError, match="units=4 are more than"):
+        memory.rarest(rows, weights, usual, 4)

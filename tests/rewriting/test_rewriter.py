@@ -9,7 +9,7 @@ from reprise.data import scenes
 from reprise.errors import UserError
 from reprise.papers.rewriting.edits import EditStack
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
-from reprise.papers.rewriting.memory import Moment, project
+from reprise.papers.rewriting.memory import Moment, busiest, project
 from reprise.papers.rewriting.request import Box, Marked, Request
 from reprise.papers.rewriting.rewriter import Recipe, Rewriter, feature_paste
 
@@ -127,3 +127,35 @@ def test_a_rank_above_the_channels_is_refused(rewriter, request_):
 def test_recipes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Recipe(**({"layer": 4} | wrong))
+
+
+@pytest.fixture
+def removal(request_):
+    return Request(None, request_.paste, request_.context)
+
+
+def test_a_removal_asks_for_the_value_without_the_units(rewriter, removal):
+    recipe = Recipe(layer=5, units=3)
+    goal = rewriter.removal([removal], recipe)
+    rows, weights = rewriter.rows(removal.contexts, 5)
+    units = busiest(rows, weights, rewriter.moment(5), 3)
+    key = goal.key.clone()
+    key[:, units] = 0
+    assert torch.allclose(goal.target, goal.layer.value_of(key, goal.scales))
+    assert goal.boxes == (Box(8, 8, 14, 14),)
+    assert not torch.allclose(goal.target, goal.layer.value_of(goal.key, goal.scales))
+
+
+def test_a_second_removal_starts_where_the_first_one_ended(rewriter, removal):
+    found = {n: list(rewriter.search([removal], Recipe(layer=6, units=2, steps=30, repeats=n))) for n in (1, 2)}
+    assert [len(steps) for steps in found.values()] == [30, 60]
+    assert torch.equal(found[1][-1].dw, found[2][29].dw)
+    assert len(found[2][-1].losses) == 60
+    weight = rewriter.synthesis.layers["6"].weight.detach() + found[1][-1].dw
+    again = rewriter.removal([removal], Recipe(layer=6, units=2), weight)
+    assert again.loss(again.layer.weight).item() == pytest.approx(found[2][30].losses[30])
+
+
+def test_more_units_than_channels_are_refused(rewriter, removal):
+    with pytest.raises(UserError, match="units=9 are more than the layer's 8"):
+        rewriter.edit([removal], Recipe(layer=4, units=9))

@@ -8,6 +8,7 @@ import torch
 from reprise.papers.rewriting import solvers
 from reprise.papers.rewriting.memory import change, orthonormal, project
 from reprise.papers.rewriting.request import Box
+from reprise.papers.rewriting.solvers import finished
 from reprise.papers.rewriting.stylegan2 import StyledLayer
 
 BOXES = (Box(2, 1, 6, 6), Box(0, 3, 3, 8))
@@ -54,7 +55,7 @@ def test_the_loss_counts_the_boxes_alone():
 @pytest.mark.parametrize("upsample", [False, True])
 def test_lambda_reaches_what_can_be_reached(upsample):
     asked, d = goal(upsample, reachable=True)
-    found = solvers.solve_lambda(asked, d, steps=600, lr=0.05)
+    found = finished(solvers.solve_lambda(asked, d, steps=600, lr=0.05))
     assert found.losses[-1] < 0.05 * found.losses[0]
     assert asked.loss(asked.layer.weight + found.dw).item() == pytest.approx(found.losses[-1], rel=0.2)
 
@@ -63,9 +64,9 @@ def test_lambda_reaches_what_can_be_reached(upsample):
 def test_every_change_lies_in_the_span_and_has_its_rank(rank):
     asked, d = goal(rank=rank, reachable=True)
     for found in (
-        solvers.solve_lambda(asked, d, steps=30, lr=0.05),
-        solvers.adam_project(asked, d, steps=25, lr=0.05),
-        solvers.least_squares(asked, d),
+        finished(solvers.solve_lambda(asked, d, steps=30, lr=0.05)),
+        finished(solvers.adam_project(asked, d, steps=25, lr=0.05)),
+        finished(solvers.least_squares(asked, d)),
     ):
         assert torch.allclose(project(found.dw, d), found.dw, atol=1e-4)
         flat = found.dw.movedim(1, -1).reshape(-1, 6)
@@ -77,16 +78,16 @@ def test_the_papers_algorithm_projects_when_it_should():
     """Between projections the weight may leave the span; after every tenth step and the last one it is in it."""
     asked, d = goal()
     for steps in (1, 11, 14):
-        dw = solvers.adam_project(asked, d, steps=steps, lr=0.05).dw
+        dw = finished(solvers.adam_project(asked, d, steps=steps, lr=0.05)).dw
         assert torch.allclose(project(dw, d), dw, atol=1e-5)
-    once = solvers.adam_project(asked, d, steps=12, lr=0.05, project_gradient=True).dw
-    assert not torch.allclose(once, solvers.adam_project(asked, d, steps=12, lr=0.05).dw)
+    once = finished(solvers.adam_project(asked, d, steps=12, lr=0.05, project_gradient=True)).dw
+    assert not torch.allclose(once, finished(solvers.adam_project(asked, d, steps=12, lr=0.05)).dw)
 
 
 def test_without_directions_every_change_is_allowed():
     asked, d = goal()
-    free = solvers.adam_project(asked, None, steps=200, lr=0.05)
-    bound = solvers.solve_lambda(asked, d, steps=200, lr=0.05)
+    free = finished(solvers.adam_project(asked, None, steps=200, lr=0.05))
+    bound = finished(solvers.solve_lambda(asked, d, steps=200, lr=0.05))
     assert free.losses[-1] < bound.losses[-1]
     assert free.lam is None
     assert torch.linalg.matrix_rank(free.dw.movedim(1, -1).reshape(-1, 6)) == 6
@@ -97,13 +98,13 @@ def test_more_directions_fit_no_worse():
     for rank in (1, 2, 4, 6):
         asked, _ = goal()
         d = orthonormal(torch.eye(6)[:rank])
-        losses.append(solvers.solve_lambda(asked, d, steps=400, lr=0.05).losses[-1])
+        losses.append(finished(solvers.solve_lambda(asked, d, steps=400, lr=0.05)).losses[-1])
     assert losses == sorted(losses, reverse=True)
 
 
 def test_least_squares_reach_what_can_be_reached():
     asked, d = goal(reachable=True)
-    found = solvers.least_squares(asked, d, rounds=30, ridge=0.0)
+    found = finished(solvers.least_squares(asked, d, rounds=30, ridge=0.0))
     start = asked.loss(asked.layer.weight).item()
     assert found.losses[-1] < 0.02 * start
 
@@ -111,7 +112,7 @@ def test_least_squares_reach_what_can_be_reached():
 def test_least_squares_are_for_layers_that_do_not_upsample():
     asked, d = goal(upsample=True)
     with pytest.raises(ValueError, match="do not upsample"):
-        solvers.least_squares(asked, d)
+        finished(solvers.least_squares(asked, d))
 
 
 def test_activations_are_undone():
@@ -124,6 +125,29 @@ def test_activations_are_undone():
 def test_progress_is_told():
     asked, d = goal()
     told = []
-    solvers.solve_lambda(asked, d, steps=3, lr=0.05, watch=lambda step, loss: told.append((step, loss)))
+    finished(solvers.solve_lambda(asked, d, steps=3, lr=0.05), lambda step, loss: told.append((step, loss)))
     assert [step for step, _ in told] == [0, 1, 2]
     assert all(loss > 0 for _, loss in told)
+
+
+def test_a_search_can_be_judged_on_the_way():
+    """What was found after some steps stays as it was while the search goes on."""
+    asked, d = goal(reachable=True)
+    for search in (solvers.solve_lambda, solvers.adam_project, solvers.learn_direction):
+        steps = list(search(asked, d, steps=21, lr=0.05))
+        early = steps[5].dw
+        assert not torch.equal(early, steps[-1].dw)
+        assert torch.equal(early, list(search(asked, d, steps=21, lr=0.05))[5].dw)
+        assert asked.loss(asked.layer.weight + steps[-1].dw) < asked.loss(asked.layer.weight + early)
+
+
+def test_a_direction_that_is_learned_fits_better_than_a_given_one():
+    """The target follows from a change along other directions than those it starts from."""
+    asked, true = goal(reachable=True, rank=1)
+    other = orthonormal(torch.randn(1, 6, generator=torch.Generator().manual_seed(5)))
+    given = finished(solvers.solve_lambda(asked, other, steps=400, lr=0.05))
+    learned = finished(solvers.learn_direction(asked, other, steps=400, lr=0.05))
+    assert learned.losses[-1] < 0.5 * given.losses[-1]
+    assert torch.allclose(learned.directions @ learned.directions.T, torch.eye(1), atol=1e-5)
+    assert (learned.directions @ true.T).abs() > 0.95
+    assert asked.loss(asked.layer.weight + learned.dw).item() == pytest.approx(learned.losses[-1], rel=0.3, abs=1e-3)

@@ -147,3 +147,46 @@ def project(dw: Tensor, directions: Tensor) -> Tensor:
     """The part of a change ``[O, I, h, w]`` along D ``[R, I]`` (orthonormal rows), at every tap."""
     d = directions.to(dw)
     return change(torch.einsum("oihw,ri->orhw", dw, d), d)
+
+
+def busiest(rows: Tensor, weights: Tensor, moment: Moment, count: int) -> Tensor:
+    """Numbers of the units ``[count]`` that a context makes most active against their usual: mean k^2 over E[k^2].
+
+    The paper's choice of what to switch off when a thing is to go.
+
+    Args:
+        rows, weights: the context's keys ``[m, I]`` and weights ``[m]``.
+        moment: of all keys.
+        count: units.
+
+    Raises:
+        UserError: more units than there are channels.
+    """
+    channels = rows.shape[1]
+    if count > channels:
+        raise UserError(f"units={count} are more than the layer's {channels} input channels: lower them.")
+    usual = moment.matrix().diagonal().clamp_min(1e-12)
+    energy = (rows.square() * weights.unsqueeze(1)).sum(0) / weights.sum()
+    return (energy / usual.to(energy)).topk(count).indices
+
+
+def rarest(rows: Tensor, weights: Tensor, usual: Tensor, count: int) -> Tensor:
+    """Numbers of the units ``[count]`` whose activation in a context is the rarest: mean of -log(1 - quantile).
+
+    The choice of GAN dissection, of which units to ablate.
+
+    Args:
+        rows, weights: the context's keys ``[m, I]`` and weights ``[m]``.
+        usual: keys of all places ``[M, I]``, of which the quantiles are taken.
+        count: units.
+
+    Raises:
+        UserError: more units than there are channels.
+    """
+    channels = rows.shape[1]
+    if count > channels:
+        raise UserError(f"units={count} are more than the layer's {channels} input channels: lower them.")
+    ordered = usual.double().sort(0).values.T.contiguous()  # [I, M]
+    below = torch.searchsorted(ordered, rows.T.contiguous().to(ordered), right=True)  # [I, m]
+    surprise = -torch.log1p(-below.double() / (len(usual) + 1))  # a key above all others is rare, not impossible
+    return ((surprise * weights.to(surprise)).sum(1) / weights.sum()).topk(count).indices

@@ -27,9 +27,12 @@ class Marked:
 
 @dataclass(frozen=True)
 class Request:
-    """Copy, paste and context. Without contexts the place of the paste is the context, as in the paper's code."""
+    """Copy, paste and context. Without contexts the place of the paste is the context, as in the paper's code.
 
-    copy: Marked
+    Without a copy, what is at the place of the paste is to go.
+    """
+
+    copy: Marked | None
     paste: Marked
     context: tuple[Marked, ...] = ()
 

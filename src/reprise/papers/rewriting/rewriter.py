@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,14 +12,24 @@ from torch import Tensor
 from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from reprise.errors import UserError
 from reprise.papers.rewriting.edits import Edit
-from reprise.papers.rewriting.memory import Moment, context_rows, raw_directions, zca_directions
-from reprise.papers.rewriting.request import Marked, Request, at_size, context_keys, pasted
-from reprise.papers.rewriting.solvers import Goal, Solution, Watch, adam_project, least_squares, solve_lambda
+from reprise.papers.rewriting.memory import Moment, busiest, context_rows, raw_directions, zca_directions
+from reprise.papers.rewriting.request import Marked, Request, at_size, bounding_box, context_keys, pasted
+from reprise.papers.rewriting.solvers import (
+    Goal,
+    Search,
+    Solution,
+    Watch,
+    adam_project,
+    finished,
+    learn_direction,
+    least_squares,
+    solve_lambda,
+)
 from reprise.papers.rewriting.stylegan2 import Synthesis
 
 AT_ONCE = 100  # images per batch when keys are collected
 
-Solver = Literal["lambda", "adam_project", "closed_form", "full_rank"]
+Solver = Literal["lambda", "adam_project", "closed_form", "learned_direction", "full_rank"]
 Directions = Literal["zca", "raw"]
 
 
@@ -28,12 +39,14 @@ class Recipe:
     Args:
         layer: number of the layer.
         solver: ``lambda`` (Adam on Lambda), ``adam_project`` (the paper's algorithm), ``closed_form`` (least squares),
-            or ``full_rank`` (Adam on the whole weight, no constraint).
+            ``learned_direction`` (Adam on Lambda and D), or ``full_rank`` (Adam on the whole weight, no constraint).
         directions: ``zca`` (C^-1, the paper's) or ``raw`` (the context's keys as they are).
         rank: R, number of directions.
         ridge: added to C, as a share of its mean eigenvalue.
         steps, lr: of Adam.
         period: steps between two projections of ``adam_project``.
+        units: units that are switched off in the target of a removal.
+        repeats: how often a removal is made, each time from what the last one left.
     """
 
     @checked
@@ -47,9 +60,12 @@ class Recipe:
         steps: PositiveInt = 400,
         lr: PositiveFloat = 0.05,
         period: PositiveInt = 10,
+        units: PositiveInt = 20,
+        repeats: PositiveInt = 2,
     ) -> None:
         self.layer, self.solver, self.directions, self.rank = layer, solver, directions, rank
         self.ridge, self.steps, self.lr, self.period = ridge, steps, lr, period
+        self.units, self.repeats = units, repeats
 
 
 class Rewriter:
@@ -93,9 +109,14 @@ class Rewriter:
         return self._moments[layer]
 
     @torch.no_grad()
+    def rows(self, contexts: Sequence[Marked], layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys ``[m, I]`` that contexts select, and their weights ``[m]``."""
+        self.check_layer(layer)
+        return context_rows(*context_keys(self.synthesis, layer, contexts))
+
     def directions(self, contexts: Sequence[Marked], recipe: Recipe) -> Tensor:
         """D ``[R, I]`` of a context."""
-        rows, weights = context_rows(*context_keys(self.synthesis, recipe.layer, contexts))
+        rows, weights = self.rows(contexts, recipe.layer)
         if recipe.directions == "raw":
             return raw_directions(rows, weights, recipe.rank)
         return zca_directions(self.moment(recipe.layer).matrix(recipe.ridge), rows, weights, recipe.rank)
@@ -120,6 +141,37 @@ class Rewriter:
         own = self.synthesis.layers[str(layer)]
         return Goal(own, torch.cat(keys), torch.cat(scales), torch.cat(targets), tuple(boxes))
 
+    @torch.no_grad()
+    def removal(self, requests: Sequence[Request], recipe: Recipe, weight: Tensor | None = None) -> Goal:
+        """What the layer shall answer when a thing is to go: its value with the thing's units switched off in the key.
+
+        Args:
+            weight: with which the value is taken; ``None`` = the layer's own.
+        """
+        layer = self.synthesis.layers[str(recipe.layer)]
+        units = busiest(*self.rows(_contexts(requests), recipe.layer), self.moment(recipe.layer), recipe.units)
+        ws = torch.stack([request.paste.ws for request in requests])
+        key, scales = self.synthesis.key(recipe.layer, ws)
+        without = key.clone()
+        without[:, units] = 0
+        target = layer.value_of(without, scales, weight)
+        masks = [at_size(request.paste.mask, target.shape[-1]) for request in requests]
+        boxes = tuple(bounding_box(mask > 0, "paste") for mask in masks)
+        return Goal(layer, key, scales, target, boxes)
+
+    def search(self, requests: Sequence[Request], recipe: Recipe) -> Search:
+        """Look for the change that answers some requests with one rule, step by step."""
+        directions = self.directions(_contexts(requests), recipe)
+        if any(request.copy for request in requests):
+            yield from solve(self.goal(requests, recipe.layer), directions, recipe)
+            return
+        weight, losses = self.synthesis.layers[str(recipe.layer)].weight.detach(), []
+        for _ in range(recipe.repeats):  # the keys, and with them the units, are those before the layer: they stay
+            goal = self.removal(requests, recipe, weight)
+            for found in solve(goal, directions, recipe):
+                yield replace(found, losses=losses + found.losses)
+            weight, losses = goal.layer.weight.detach() + found.dw, losses + found.losses
+
     def edit(
         self, requests: Sequence[Request], recipe: Recipe, name: str = "", watch: Watch | None = None
     ) -> tuple[Edit | None, Solution]:
@@ -128,18 +180,28 @@ class Rewriter:
         Returns:
             The edit, ``None`` where the solver is not bound to a rank, and all that was found.
         """
-        goal = self.goal(requests, recipe.layer)
-        if recipe.solver == "full_rank":
-            return None, adam_project(goal, None, recipe.steps, recipe.lr, watch=watch)
-        contexts = [context for request in requests for context in request.contexts]
-        directions = self.directions(contexts, recipe).to(goal.key)
-        if recipe.solver == "lambda":
-            found = solve_lambda(goal, directions, recipe.steps, recipe.lr, watch)
-        elif recipe.solver == "adam_project":
-            found = adam_project(goal, directions, recipe.steps, recipe.lr, recipe.period, watch=watch)
-        else:
-            found = least_squares(goal, directions)
+        found = finished(self.search(requests, recipe), watch)
+        if found.lam is None:
+            return None, found
         return Edit(recipe.layer, found.lam, found.directions, self.fingerprint, name), found
+
+
+def solve(goal: Goal, directions: Tensor, recipe: Recipe) -> Search:
+    """The search that a recipe names."""
+    steps, lr = recipe.steps, recipe.lr
+    if recipe.solver == "lambda":
+        return solve_lambda(goal, directions, steps, lr)
+    if recipe.solver == "adam_project":
+        return adam_project(goal, directions, steps, lr, recipe.period)
+    if recipe.solver == "learned_direction":
+        return learn_direction(goal, directions, steps, lr)
+    if recipe.solver == "full_rank":
+        return adam_project(goal, None, steps, lr)
+    return least_squares(goal, directions)
+
+
+def _contexts(requests: Sequence[Request]) -> list[Marked]:
+    return [context for request in requests for context in request.contexts]
 
 
 @torch.no_grad()

@@ -30,9 +30,9 @@ class SceneMask:
 
 @dataclass(frozen=True)
 class SceneRequest:
-    """Copy, paste and context, before any generator has drawn them."""
+    """Copy, paste and context, before any generator has drawn them; nothing is copied for a removal."""
 
-    copy: SceneMask
+    copy: SceneMask | None
     paste: SceneMask
     context: tuple[SceneMask, ...]
 
@@ -124,7 +124,7 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
     chosen = tuple(SceneMask(factors.rows(slice(row, row + 1)), whole[row].float()) for row in rest)
     place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(whole[paste]).float())
     if rule.copied is None:  # nothing is copied to remove a thing: the mask says what goes
-        return SceneRequest(place, place, chosen)
+        return SceneRequest(None, place, chosen)
     things = labels == int(rule.copied)
     for row in range(TRIED):
         piece = largest_piece(things[row])

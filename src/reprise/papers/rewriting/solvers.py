@@ -2,20 +2,22 @@
 
 `adam_project` is the paper's algorithm: Adam on the whole weight, put back among the allowed changes now and then.
 `solve_lambda` has the same objective and the same solutions, and searches among the allowed changes alone, which are a
-few thousand numbers; what does not change is computed once. `least_squares` solves for Lambda directly where the layer
-is linear, and for a layer with demodulation and activation by undoing both.
+few thousand numbers; what does not change is computed once. `learn_direction` chooses D, too. `least_squares` solves
+for Lambda directly where the layer is linear, and for a layer with demodulation and activation by undoing both.
+
+A search yields what it has after every step, so that it can be watched, judged on the way or given up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reprise.papers.rewriting.memory import change, project
+from reprise.papers.rewriting.memory import change, orthonormal, project
 from reprise.papers.rewriting.request import Box
 from reprise.papers.rewriting.stylegan2 import GAIN, SLOPE, SMALL, StyledLayer
 from reprise.schedules import cosine
@@ -50,25 +52,39 @@ class Goal:
 
 @dataclass(frozen=True)
 class Solution:
-    """A change of the layer's weight.
+    """A change of the layer's weight, as far as it has been found.
 
     Attributes:
-        lam, directions: Lambda ``[O, R, 3, 3]`` and D ``[R, I]`` of a change of low rank; ``None`` for a free one.
-        dw: the change itself ``[O, I, 3, 3]``.
-        losses: the objective on the way, one value per step.
+        lam, directions: Lambda ``[O, R, 3, 3]`` and D ``[R, I]`` of a change of low rank.
+        free: the change itself ``[O, I, 3, 3]`` where it is not of low rank.
+        losses: the objective before each step so far.
     """
 
-    dw: Tensor
     lam: Tensor | None = None
     directions: Tensor | None = None
+    free: Tensor | None = None
     losses: list[float] = field(default_factory=list)
+
+    @property
+    def dw(self) -> Tensor:
+        """The change ``[O, I, 3, 3]``."""
+        return self.free if self.lam is None else change(self.lam, self.directions)
 
 
 PARTS = (1.0, 0.5, 0.25, 0.1, 0.03)  # of the way to what a round of least squares found
+Search = Iterator[Solution]
 Watch = Callable[[int, float], None]
 
 
-def solve_lambda(goal: Goal, directions: Tensor, steps: int, lr: float, watch: Watch | None = None) -> Solution:
+def finished(search: Search, watch: Watch | None = None) -> Solution:
+    """What a search ends with; ``watch`` is told the number and the objective of each step."""
+    for step, found in enumerate(search):
+        if watch:
+            watch(step, found.losses[-1])
+    return found
+
+
+def solve_lambda(goal: Goal, directions: Tensor, steps: int, lr: float) -> Search:
     """Adam on Lambda alone, with a rate that falls to 0 along a cosine, since an l1 has no bottom to rest on.
 
     A convolution of k with Lambda D is one of D k with Lambda, and the demodulation's energy is a quadratic form of
@@ -77,18 +93,36 @@ def solve_lambda(goal: Goal, directions: Tensor, steps: int, lr: float, watch: W
     layer, d = goal.layer, directions.to(goal.key)
     cheap = _LowRank(goal, d)
     lam = torch.zeros(layer.weight.shape[0], len(d), 3, 3, device=goal.key.device, requires_grad=True)
-    optimizer, losses = torch.optim.Adam([lam], lr=lr), []
+    for losses in _descent([lam], lambda: goal.loss_of(cheap.value(lam)), steps, lr, falling=True):
+        yield Solution(lam.detach().clone(), d, losses=losses)
+
+
+def learn_direction(goal: Goal, directions: Tensor, steps: int, lr: float) -> Search:
+    """Adam on Lambda and on D, which starts from given directions and is free to leave them (no C then)."""
+    layer = goal.layer
+    d = directions.to(goal.key).clone().requires_grad_()
+    lam = torch.zeros(layer.weight.shape[0], len(d), 3, 3, device=goal.key.device, requires_grad=True)
+    for losses in _descent([lam, d], lambda: goal.loss(layer.weight + change(lam, d)), steps, lr, falling=True):
+        own = orthonormal(d.detach())
+        turned = torch.einsum("oryx,ri,qi->oqyx", lam.detach(), d.detach(), own)
+        yield Solution(turned, own, losses=losses)
+
+
+def _descent(
+    parameters: list[Tensor], objective: Callable[[], Tensor], steps: int, lr: float, falling: bool = False
+) -> Iterator[list[float]]:
+    """Adam; yields the objective's values before each step, one more after every step."""
+    optimizer, losses = torch.optim.Adam(parameters, lr=lr), []
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * cosine(step, steps)
-        loss = goal.loss_of(cheap.value(lam))
+        if falling:
+            optimizer.param_groups[0]["lr"] = lr * cosine(step, steps)
+        with torch.enable_grad():
+            loss = objective()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-        if watch:
-            watch(step, losses[-1])
-    found = lam.detach()
-    return Solution(change(found, d), found, d, losses)
+        yield losses
 
 
 class _LowRank:
@@ -125,8 +159,7 @@ def adam_project(
     lr: float,
     period: int = 10,
     project_gradient: bool = False,
-    watch: Watch | None = None,
-) -> Solution:
+) -> Search:
     """Adam on the whole weight, projected to W0 + Lambda D every so many steps and at the last one (the paper's code).
 
     Args:
@@ -136,29 +169,22 @@ def adam_project(
     """
     start = goal.layer.weight.detach()
     weight = start.clone().requires_grad_()
-    optimizer, losses = torch.optim.Adam([weight], lr=lr), []
-    for step in range(steps):
-        loss = goal.loss(weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if directions is not None and project_gradient:
-            weight.grad = project(weight.grad, directions)
-        optimizer.step()
-        if directions is not None and (step % period == 0 or step == steps - 1):
-            with torch.no_grad():
-                weight.copy_(start + project(weight - start, directions))
-        losses.append(float(loss.detach()))
-        if watch:
-            watch(step, losses[-1])
-    dw = weight.detach() - start
     if directions is None:
-        return Solution(dw, losses=losses)
-    d = directions.to(dw)
-    lam = torch.einsum("oiyx,ri->oryx", dw, d)
-    return Solution(change(lam, d), lam, d, losses)
+        for losses in _descent([weight], lambda: goal.loss(weight), steps, lr):
+            yield Solution(free=weight.detach() - start, losses=losses)
+        return
+    d = directions.to(start)
+    if project_gradient:
+        weight.register_hook(lambda gradient: project(gradient, d))
+    for step, losses in enumerate(_descent([weight], lambda: goal.loss(weight), steps, lr)):
+        dw = weight.detach() - start
+        if step % period == 0 or step == steps - 1:
+            with torch.no_grad():
+                weight.copy_(start + project(dw, d))
+        yield Solution(torch.einsum("oiyx,ri->oryx", dw, d), d, losses=losses)
 
 
-def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float = 1e-6) -> Solution:
+def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float = 1e-6) -> Search:
     """Lambda by linear least squares, for a layer that does not upsample.
 
     The activation is undone on the target. What is left is linear in Lambda but for the demodulation, which is taken
@@ -197,7 +223,7 @@ def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float 
                 break
             lam = best = best + part * (lam - best)
             losses.append(loss)
-    return Solution(change(best, d), best, d, losses)
+    yield Solution(best, d, losses=losses)
 
 
 def _before_activation(value: Tensor, layer: StyledLayer) -> Tensor:
