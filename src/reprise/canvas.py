@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 DPI = 130
 WIDTH = 7.8  # inches: about 1,000 pixels, the width of a README
@@ -47,6 +48,30 @@ def canvas(
         ax.set_axisbelow(True)
         ax.tick_params(labelsize=SMALL, labelbottom=True, labelleft=True)
     return figure, axes
+
+
+def gallery(images: Tensor, rows: Sequence[str], title: str, side: float = 0.62, names: float = 0.7) -> Figure:
+    """Pictures ``[rows, columns, C, H, W]`` in 0..1, a name before each row.
+
+    ``side`` is that of a picture in inches, ``names`` the room for the names of the rows.
+    """
+    from torch.nn.functional import pad
+
+    count, columns = images.shape[:2]
+    figure, axes = canvas(1, 1, height=0.3 + side * count, width=names + side * columns)
+    ax = axes[0, 0]
+    gap = max(1, images.shape[-1] // 14)
+    tiles = pad(images.clamp(0, 1).float(), (0, gap, 0, gap), value=1.0)
+    sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)[:-gap, :-gap]
+    ax.imshow(sheet.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.set_xticks([])
+    step = images.shape[-2] + gap
+    ax.set_yticks([(i + 0.5) * step - gap / 2 for i in range(len(rows))], rows, fontsize=SMALL)
+    ax.tick_params(length=0)
+    ax.set_title(title, loc="left", fontsize=TEXT)
+    return figure
 
 
 def label(ax: Axes, title: str, x: str = "", y: str = "") -> None:

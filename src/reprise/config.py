@@ -19,8 +19,9 @@ from reprise.errors import UserError
 
 Scale = Enum("Scale", ["smoke", "cpu", "paper"])
 
-# What may differ between two runs that are the same experiment: where it ran, where it was written, how it was shown.
-VOLATILE = ("hardware", "logger", "paths", "force", "table")
+# What may differ between two runs that are the same experiment: where it ran, where it was written, how it was shown. A
+# generator counts where a method has it, which it does by reference.
+VOLATILE = ("hardware", "logger", "paths", "force", "table", "generator")
 # A user's file is known by its checksum, which the config holds too: moving or renaming it is no new experiment.
 VOLATILE_PATHS = ("path", "test_path", "validation_path", "store_path")
 # Whole numbers of at least 1, or null for the default.
@@ -49,6 +50,7 @@ class Root:
     force: bool = False
     table: str | None = None
     variant: str | None = None
+    generator: Any = None
     paths: Paths = field(default_factory=Paths)
 
 

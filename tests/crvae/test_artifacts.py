@@ -4,6 +4,7 @@ import pytest
 import torch
 from linear_gaussian import generator
 
+from reprise.canvas import gallery
 from reprise.papers.crvae import artifacts
 from reprise.papers.crvae.assessment import Assessed
 from reprise.papers.crvae.model import Gaussian
@@ -92,11 +93,11 @@ def test_a_collapsed_code_has_a_histogram():
 
 def test_a_gallery_has_every_picture():
     images = torch.rand(2, 3, 1, 8, 8, generator=generator())
-    (ax,) = artifacts.gallery(images, ["one", "two"], "title").axes
+    (ax,) = gallery(images, ["one", "two"], "title").axes
     sheet = ax.images[0].get_array()
     assert sheet.shape == (8 + 1 + 8, 8 + 1 + 8 + 1 + 8)
     assert torch.equal(torch.from_numpy(sheet[9:, 18:]), images[1, 2, 0])
-    assert artifacts.gallery(torch.rand(1, 2, 3, 8, 8), [], "colour").axes[0].images[0].get_array().shape == (8, 17, 3)
+    assert gallery(torch.rand(1, 2, 3, 8, 8), [], "colour").axes[0].images[0].get_array().shape == (8, 17, 3)
 
 
 def test_a_run_writes_them_all(assessed, tmp_path):

@@ -21,7 +21,7 @@ from reprise.errors import UserError
 from reprise.randomness import generator as seeded
 
 SIDES = (32, 64, 128)  # pixels
-MOST = 4  # buildings
+BUILDINGS = (1, 2, 4)  # of a scene
 CHUNK = 500  # scenes that are rendered at once
 OVERSAMPLED = 2  # rays per pixel and side
 WINDOWS = (1, 2)  # rows and columns of a building
@@ -113,6 +113,11 @@ class Factors:
         """The same on a device."""
         return Factors(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def rolled(self) -> Factors:
+        """The same buildings, each in the room to the left of its own and the first one in the last."""
+        names = ("centre", "width", "height", "roof", "windows", "lit")
+        return self.but(**{name: getattr(self, name).roll(-1, 1) for name in names})
+
     def but(self, **changes: Tensor) -> Factors:
         """The counterfactual: the same scenes with some factors changed."""
         return replace(self, **changes)
@@ -151,7 +156,7 @@ def load(
 
     Args:
         size: 32, 64 or 128 pixels.
-        buildings: of a scene, at most 4.
+        buildings: of a scene, 1, 2 or 4.
         train, test: scenes.
         seed: of their factors.
 
@@ -160,8 +165,10 @@ def load(
     """
     if size not in SIDES:
         raise UserError(f"dataset.size={size} cannot be used: scenes have {', '.join(map(str, SIDES))} pixels a side.")
-    if buildings > MOST:
-        raise UserError(f"dataset.buildings={buildings} cannot be used: a scene has room for {MOST}.")
+    if buildings not in BUILDINGS:
+        raise UserError(
+            f"dataset.buildings={buildings} cannot be used: scenes have {', '.join(map(str, BUILDINGS))} of them."
+        )
     parts = []
     for number, count in enumerate((train, test)):
         factors = sample(count, buildings, seeded(seed, number))
@@ -286,8 +293,8 @@ def _openings(put: Any, f: Factors, b: int, x: Tensor, y: Tensor, half: Tensor, 
     rows, columns = WINDOWS
     across = (x / half + 1) / 2 * columns  # 0 to columns over the wall
     down = (y - top) / (horizon - top) * (rows + 0.5)
-    hole = (across % 1 > 0.25) & (across % 1 < 0.75) & (across > 0) & (across < columns)
-    hole = hole & (down % 1 > 0.3) & (down % 1 < 0.85) & (down > 0) & (down < rows)
+    hole = (across % 1 > 0.18) & (across % 1 < 0.82) & (across > 0) & (across < columns)
+    hole = hole & (down % 1 > 0.28) & (down % 1 < 0.9) & (down > 0) & (down < rows)
     there, lit = _column(f.windows[:, b]), _column(f.lit[:, b])
     put(there & ~lit & hole, Label.WINDOW)
     put(there & lit & hole, Label.LIT_WINDOW)

@@ -11,7 +11,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reprise.canvas import BLUE, COLOURS, GREY, MORE_COLOURS, ORANGE, PALE, SMALL, TEXT, VERMILION, canvas, label, save
+from reprise.canvas import (
+    BLUE,
+    COLOURS,
+    GREY,
+    MORE_COLOURS,
+    ORANGE,
+    PALE,
+    SMALL,
+    TEXT,
+    VERMILION,
+    canvas,
+    gallery,
+    label,
+    save,
+)
 from reprise.papers.crvae.assessment import Assessed
 from reprise.papers.crvae.datamodule import ROUND
 from reprise.papers.crvae.metrics import ACTIVE
@@ -147,25 +161,6 @@ def units(variances: Tensor) -> Figure:
     ax.xaxis.get_major_locator().set_params(integer=True)
     active = int((values >= ACTIVE).sum())
     label(ax, f"{active} of {len(values)} units are active", "unit", "variance of the posterior mean")
-    return figure
-
-
-def gallery(images: Tensor, rows: list[str], title: str) -> Figure:
-    """Pictures ``[rows, columns, C, H, W]`` in 0..1, a name before each row."""
-    count, columns = images.shape[:2]
-    figure, axes = canvas(1, 1, height=0.3 + 0.62 * count, width=0.7 + 0.62 * columns)
-    ax: Axes = axes[0, 0]
-    gap = max(1, images.shape[-1] // 14)
-    tiles = torch.nn.functional.pad(images.clamp(0, 1).float(), (0, gap, 0, gap), value=1.0)
-    sheet = tiles.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)[:-gap, :-gap]
-    ax.imshow(sheet.squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    ax.set_xticks([])
-    step = images.shape[-2] + gap
-    ax.set_yticks([(i + 0.5) * step - gap / 2 for i in range(len(rows))], rows, fontsize=SMALL)
-    ax.tick_params(length=0)
-    ax.set_title(title, loc="left", fontsize=TEXT)
     return figure
 
 

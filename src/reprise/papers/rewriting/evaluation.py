@@ -92,7 +92,10 @@ def bounds(asked: Trial, margin: int) -> dict[str, float]:
     idle = judge(asked, asked.before.images, margin)
     names = {"edit/success": "success", "edit/image_success": "image_success", "counterfactual/psnr": "psnr"}
     found = {f"ceiling/{short}": reached[name] for name, short in names.items() if name in reached}
-    return found | {"unedited/psnr": idle["counterfactual/psnr"]}
+    for name in ("counterfactual/psnr", "watermarks_per_1000"):
+        if name in idle:
+            found[f"unedited/{name.removeprefix('counterfactual/')}"] = idle[name]
+    return found
 
 
 def marks(labels: Tensor) -> float:

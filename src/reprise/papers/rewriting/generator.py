@@ -78,6 +78,11 @@ class SceneGenerator(nn.Module):
         """Height and width of an image."""
         return self.synthesis.size
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.synthesis.constant.device
+
     def ws(self, factors: Factors) -> Tensor:
         """Styles ``[n, slots, style]`` of scenes; the renderer's counterfactuals have some, too."""
         whole, objects = latents(factors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Literal
 
@@ -37,7 +38,7 @@ class Recipe:
     """How an edit is made.
 
     Args:
-        layer: number of the layer.
+        layer: number of the layer; ``auto`` where who edits can choose one.
         solver: ``lambda`` (Adam on Lambda), ``adam_project`` (the paper's algorithm), ``closed_form`` (least squares),
             ``learned_direction`` (Adam on Lambda and D), or ``full_rank`` (Adam on the whole weight, no constraint).
         directions: ``zca`` (C^-1, the paper's) or ``raw`` (the context's keys as they are).
@@ -52,7 +53,7 @@ class Recipe:
     @checked
     def __init__(
         self,
-        layer: PositiveInt,
+        layer: PositiveInt | Literal["auto"],
         solver: Solver = "lambda",
         directions: Directions = "zca",
         rank: PositiveInt = 1,
@@ -66,6 +67,12 @@ class Recipe:
         self.layer, self.solver, self.directions, self.rank = layer, solver, directions, rank
         self.ridge, self.steps, self.lr, self.period = ridge, steps, lr, period
         self.units, self.repeats = units, repeats
+
+    def at(self, layer: int, rank: int | None = None) -> Recipe:
+        """The same for another layer, and perhaps another rank."""
+        other = copy(self)
+        other.layer, other.rank = layer, rank or self.rank
+        return other
 
 
 class Rewriter:

@@ -82,7 +82,7 @@ RULES = {
             Label.WINDOW,
             Label.WALL,
             lambda f: f.but(windows=f.windows & f.lit, lit=f.lit),
-            Label.WALL,
+            None,
         ),
     )
 }
@@ -102,8 +102,10 @@ def rule_of(name: str) -> Rule:
 def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator: torch.Generator) -> SceneRequest:
     """A request for a rule: different scenes for the copy, the paste and each context.
 
-    Copied and pasted things are single objects (the largest connected piece of a label); contexts are all pixels of the
-    source in an image. Scenes with a watermark are left out unless it is what the request is about.
+    What is copied is a single object (the largest connected piece of a label). The paste is marked where one object and
+    what is to replace it differ, as someone would who paints where the new thing shall stand; what is to be removed is
+    marked alone. Contexts are all pixels of the source in an image. Scenes with a watermark are left out unless it is
+    what the request is about.
 
     Raises:
         UserError: too few suitable scenes, which a tiny image or very many contexts can cause.
@@ -122,7 +124,8 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
         )
     paste, *rest = having[: contexts + 1]
     chosen = tuple(SceneMask(factors.rows(slice(row, row + 1)), whole[row].float()) for row in rest)
-    place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(whole[paste]).float())
+    differs = labels != scenes.render(rule.counterfactual(factors), size)[1]
+    place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(differs[paste]).float())
     if rule.copied is None:  # nothing is copied to remove a thing: the mask says what goes
         return SceneRequest(None, place, chosen)
     things = labels == int(rule.copied)

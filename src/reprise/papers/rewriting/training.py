@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -11,40 +13,63 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reprise.callbacks import steps_loader
-from reprise.checks import PositiveFloat, PositiveInt, checked
+from reprise.checks import PositiveInt, checked
 from reprise.data import scenes
-from reprise.data.scenes import Factors, Label
-from reprise.papers.rewriting.generator import Plan, SceneGenerator
+from reprise.data.base import DataSpec, Source
+from reprise.data.scenes import Factors, Label, Scenes
+from reprise.errors import UserError
+from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.metrics import recall
+from reprise.papers.rewriting.recipes import ROUND, SceneRecipe
 from reprise.randomness import generator
 from reprise.schedules import cosine
 
-ROUND = 50  # optimiser steps between two reports
 POOL, CHECK = 1, 2  # what randomness is for
+JUDGED = 300  # scenes that a generator is judged on
 
 
 class ScenePool(pl.LightningDataModule):
     """Scenes drawn and rendered once, on the device as one tensor.
 
     Args:
-        buildings: of a scene.
-        size: pixels of a side.
+        source: scenes of the same kind.
+        seed: of the run; decides nothing here.
         count: scenes.
-        seed: of their factors.
+        pool_seed: of their factors.
+
+    Raises:
+        UserError: the data set has no scenes.
     """
 
     @checked
-    def __init__(self, buildings: PositiveInt, size: PositiveInt, count: PositiveInt, seed: int) -> None:
+    def __init__(self, source: Source, seed: int, count: PositiveInt, pool_seed: int = 0) -> None:
         super().__init__()
-        self.factors = scenes.sample(count, buildings, generator(seed, POOL))
+        self.source = scenes_of(source)
+        self.spec, size = source.spec, source.spec.shape[-1]
+        self.factors = scenes.sample(count, self.source.buildings, generator(pool_seed, POOL))
         parts = [scenes.render(self.factors.rows(slice(i, i + 500)), size) for i in range(0, count, 500)]
         images, labels = (torch.cat(part) for part in zip(*parts, strict=True))
         self.images = 2 * images - 1
         self.weights = pixel_weights(labels)
+        self.protocol = {"scenes": count, "size": size, "buildings": self.source.buildings}
 
     def train_dataloader(self) -> DataLoader:
         """Numbers of rounds."""
         return steps_loader(self.trainer.lightning_module.steps_per_epoch)
+
+
+def scenes_of(source: Source) -> Scenes:
+    """The data set as scenes.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not isinstance(source, Scenes):
+        raise UserError(
+            f"dataset={source.spec.name} has no scenes whose content is known, which is what this method's edits are "
+            "judged by: use dataset=scenes."
+        )
+    return source
 
 
 def pixel_weights(labels: Tensor) -> Tensor:
@@ -58,45 +83,112 @@ class SceneFit(pl.LightningModule):
     """Adam on the weighted l1 and squared distance to the rendered images.
 
     Args:
-        plan: of the generator.
-        steps: optimiser steps.
-        batch_size: scenes per step.
-        lr: of Adam, falling to 0 along a cosine after a short rise.
+        spec: the scenes.
+        seed: of the run, from which the generator's may follow.
+        generator: how it is made.
     """
 
-    title = "scenes' generator"
-    progress_metrics: Sequence[str] = ("train/loss",)
+    tasks, kinds, single_device = ("classification",), ("image",), True
+    title = "generator of scenes"
+    progress_metrics: Sequence[str] = ("train/loss", "train/dependence_on_place")
 
     @checked
-    def __init__(self, plan: Plan, steps: PositiveInt, batch_size: PositiveInt = 32, lr: PositiveFloat = 3e-3) -> None:
+    def __init__(self, spec: DataSpec, seed: int, generator: SceneRecipe) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model = SceneGenerator(plan)
-        self.steps, self.batch_size, self.lr = steps, batch_size, lr
-        self.steps_per_epoch, self.epochs = math.ceil(steps / ROUND), 1
+        self.spec, self.seed, self.recipe = spec, seed, generator
+        rounds = math.ceil(generator.steps / ROUND)
+        self.epochs = min(10, rounds)  # one checkpoint each
+        self.steps_per_epoch = math.ceil(rounds / self.epochs)
+        self.losses: list[float] = []
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """Beside the data, what must be equal for two runs to be compared."""
+        return {"generator": self.recipe.title}
+
+    def setup(self, stage: str) -> None:
+        """Make the network for the data."""
+        self.model = SceneGenerator(self.recipe.plan(self.trainer.datamodule.source, self.seed))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.lr, betas=(0.9, 0.99), fused=True)
+        return torch.optim.Adam(self.model.parameters(), lr=self.recipe.lr, betas=(0.9, 0.99), fused=True)
+
+    def on_fit_start(self) -> None:
+        """Put the images on the device."""
+        data: ScenePool = self.trainer.datamodule
+        self.factors = data.factors.to(self.device)
+        self.images, self.weights = data.images.to(self.device), data.weights.to(self.device)
 
     def training_step(self, number: int) -> None:
         """Some steps."""
-        data: ScenePool = self.trainer.datamodule
+        first = (self.current_epoch * self.steps_per_epoch + number) * ROUND
+        last = min(first + ROUND, self.recipe.steps)
+        if first >= last:
+            return
         optimizer = self.optimizers(use_pl_optimizer=False)
-        first, last = number * ROUND, min((number + 1) * ROUND, self.steps)
         draw = generator(self.model.plan.seed, CHECK, first)
-        total = torch.zeros((), device=self.device)
+        total = torch.zeros(2, device=self.device)
         for step in range(first, last):
-            rise, fall = min(1.0, (step + 1) / 100), cosine(step, self.steps)
-            optimizer.param_groups[0]["lr"] = self.lr * rise * fall
-            rows = torch.randint(0, len(data.images), (self.batch_size,), generator=draw)
-            apart = self.model(data.factors.rows(rows)) - data.images[rows]
-            loss = ((apart.abs() + apart.square()) * data.weights[rows]).mean()
+            rise = min(1.0, (step + 1) / 100)
+            optimizer.param_groups[0]["lr"] = self.recipe.lr * rise * cosine(step, self.recipe.steps)
+            rows = torch.randint(0, len(self.images), (self.recipe.batch_size,), generator=draw).to(self.device)
+            factors = self.factors.rows(rows)
+            apart = self.model(factors) - self.images[rows]
+            fit = ((apart.abs() + apart.square()) * self.weights[rows]).mean()
+            moved = dependence_on_place(self.model, factors) if self.recipe.consistency else fit.new_zeros(())
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (fit + self.recipe.consistency * moved).backward()
             optimizer.step()
-            total += loss.detach()
-        self.log("train/loss", total / max(1, last - first), batch_size=1)
+            total += torch.stack([fit, moved]).detach()
+        means = (total / (last - first)).tolist()
+        self.losses.append(means[0])
+        self.log_dict(dict(zip(self.progress_metrics, means, strict=True)), batch_size=1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Also keep the losses so far."""
+        checkpoint["losses"] = self.losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them up again."""
+        self.losses = list(checkpoint["losses"])
+
+    def final_metrics(self, datamodule: pl.LightningDataModule) -> dict[str, float]:
+        """How well it draws."""
+        self.model.eval()
+        self.judged = quality(self.model, JUDGED, self.model.plan.seed)
+        return self.judged
+
+    def artifacts(self, run_dir: Path) -> list[Path]:
+        """Write the generator, and a figure of what it draws."""
+        from reprise.papers.rewriting import artifacts
+
+        self.save(run_dir / "generator.safetensors")
+        return artifacts.drawn_and_rendered(run_dir, self.model)
+
+    def save(self, path: Path) -> Path:
+        """Write the generator with how it was made."""
+        plan = self.model.plan
+        command = f"python train.py method=scenes_generator dataset.size={self.model.size} generator.seed={plan.seed}"
+        log = [round(loss, 4) for loss in self.losses[4::5]]  # every fifth round
+        about = {"recipe": self.recipe.key(plan), "command": command, "train/loss": log, "quality": self.judged}
+        return self.model.cpu().save(path, about)
+
+
+def dependence_on_place(model: SceneGenerator, factors: Factors) -> Tensor:
+    """How much the last features that are told of objects differ between a building here and one room further.
+
+    Mean squared difference of its inner columns against their mean square, scenes without a watermark, which does not
+    move along; trees stand between the rooms.
+    """
+    plain = factors.but(mark=torch.zeros_like(factors.mark))
+    layer = model.plan.object_layers
+    here, there = (model.synthesis.start(model.ws(f), layer + 1)[0] for f in (plain, plain.rolled()))
+    room = here.shape[-1] // model.plan.buildings
+    here, there = (x.unflatten(-1, (-1, room))[..., room // 4 : room - room // 4] for x in (here, there))
+    here, there = here[..., 1:, :], there[..., :-1, :]
+    return (here - there).square().mean() / (here.square().mean() + there.square().mean()).detach()
 
 
 @torch.no_grad()
@@ -107,7 +199,7 @@ def quality(model: SceneGenerator, count: int, seed: int) -> dict[str, float]:
         ``generator/mae`` on 0..1, and for each class ``generator/recall/<class>`` and ``renderer/recall/<class>``: the
         share of its true pixels that the segmenter finds in either image.
     """
-    factors: Factors = scenes.sample(count, model.plan.buildings, generator(seed, CHECK))
+    factors: Factors = scenes.sample(count, model.plan.buildings, generator(seed, CHECK)).to(model.device)
     truth, labels = scenes.render(factors, model.size)
     drawn = torch.cat([model(factors.rows(slice(i, i + 100))) for i in range(0, count, 100)])
     drawn = ((drawn + 1) / 2).clamp(0, 1)

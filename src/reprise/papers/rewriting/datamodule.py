@@ -1,0 +1,97 @@
+"""What an edit is given: a generator, requests on its images, and unseen scenes to be judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from reprise.callbacks import steps_loader
+from reprise.checks import PositiveInt, checked
+from reprise.data.base import Source
+from reprise.papers.rewriting.evaluation import Trial, trial
+from reprise.papers.rewriting.recipes import SceneRecipe
+from reprise.papers.rewriting.request import Marked, Request
+from reprise.papers.rewriting.rewriter import Rewriter
+from reprise.papers.rewriting.scene_requests import SceneMask, SceneRequest, draw_request, rule_of
+from reprise.papers.rewriting.training import scenes_of
+from reprise.randomness import generator as seeded
+
+REQUEST = 11  # what randomness is for
+
+
+class EditData(pl.LightningDataModule):
+    """A generator, some requests for one rule, and the scenes on which the edit is judged.
+
+    The run's seed decides which scenes the requests are drawn on, and where the recipe leaves it open, which of the
+    trained generators is edited. Scenes to judge on are the data set's unseen ones, the same for all runs.
+
+    Args:
+        source: scenes.
+        seed: of the run.
+        generator: how the generator is made; it is trained if none is at hand.
+        edit: name of the rule, see `reprise.papers.rewriting.scene_requests.RULES`.
+        requests: how many are met with one edit, each with a copy, a paste and contexts of its own.
+        contexts: images of each request in which the context is marked.
+        moments: training scenes whose keys give C.
+
+    Raises:
+        UserError: no such rule, a data set without scenes, or too few scenes for the contexts.
+    """
+
+    cache_dir = Path("outputs/cache")
+
+    @checked
+    def __init__(
+        self,
+        source: Source,
+        seed: int,
+        generator: SceneRecipe,
+        edit: str,
+        requests: PositiveInt,
+        contexts: PositiveInt,
+        moments: PositiveInt,
+    ) -> None:
+        super().__init__()
+        self.source, self.seed, self.recipe = scenes_of(source), seed, generator
+        self.spec, self.rule, self.moments = source.spec, rule_of(edit), moments
+        size = source.spec.shape[-1]
+        self.asked = [
+            draw_request(self.rule, self.source.buildings, size, contexts, seeded(seed, REQUEST, number))
+            for number in range(requests)
+        ]
+        self.protocol: dict[str, Any] = {
+            "edit": self.rule.title,
+            "generator": generator.title,
+            "images": len(source.test),
+        }
+
+    def train_dataloader(self) -> DataLoader:
+        """Numbers of rounds."""
+        return steps_loader(self.trainer.lightning_module.steps_per_epoch)
+
+    def setup(self, stage: str) -> None:
+        """Take or train the generator, and put everything on the device."""
+        device = self.trainer.strategy.root_device
+        self.generator = self.recipe.obtain(self.source, self.seed, self.cache_dir, device).to(device).eval()
+        self.generator.requires_grad_(False)
+        self.rewriter = Rewriter(self.generator.synthesis, self._styles, self.moments, self.generator.fingerprint)
+        self.requests = [self._marked(asked) for asked in self.asked]
+        self.trial: Trial = trial(self.generator, self.rule, self.source.held.to(device))
+
+    def _styles(self, count: int) -> Tensor:
+        return self.generator.ws(self.source.factors.rows(slice(count)).to(self.generator.device))
+
+    def _marked(self, asked: SceneRequest) -> Request:
+        def mark(scene: SceneMask) -> Marked:
+            device = self.generator.device
+            return Marked(self.generator.ws(scene.factors.to(device))[0], scene.mask.to(device))
+
+        return Request(asked.copy and mark(asked.copy), mark(asked.paste), tuple(map(mark, asked.context)))
+
+    def development(self, count: int) -> Trial:
+        """Scenes of the training part to choose a layer on, which leaves the unseen ones unseen."""
+        return trial(self.generator, self.rule, self.source.factors.rows(slice(count)).to(self.generator.device))

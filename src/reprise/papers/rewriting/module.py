@@ -1,0 +1,230 @@
+"""Edits as runs: to fit is to search for the change, to test is to judge it on scenes it never saw."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from reprise.checks import NonNegativeInt, checked
+from reprise.data.base import DataSpec
+from reprise.papers.rewriting import artifacts, evaluation
+from reprise.papers.rewriting.datamodule import EditData
+from reprise.papers.rewriting.edits import Edit
+from reprise.papers.rewriting.evaluation import Trial
+from reprise.papers.rewriting.rewriter import Recipe
+from reprise.papers.rewriting.solvers import Solution
+from reprise.papers.rewriting.training import JUDGED, quality
+
+ROUND = 10  # steps of a search between two reports
+EARLY = 5  # steps after which a search is judged first
+SCANNED = 100  # scenes on which layers are compared
+NEARLY = 0.9  # of the best layer's success
+
+
+class State(Protocol):
+    """Where a search is."""
+
+    losses: list[float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An edit that was judged.
+
+    Attributes:
+        metrics: of the run.
+        images: edited images of the trial's scenes ``[n, 3, s, s]``.
+        trial: the scenes.
+        path: after so many steps, success and collateral.
+    """
+
+    metrics: dict[str, float]
+    images: Tensor
+    trial: Trial
+    path: list[dict[str, float]]
+
+
+class SceneEdit(pl.LightningModule):
+    """What all ways to change a rule of a generator have in common.
+
+    Args:
+        spec: the scenes.
+        seed: of the run.
+        margin: pixels around what was to change that do not count as collateral.
+        stops: how often the search is judged on the way, at steps that double; 0 = only at its end.
+    """
+
+    tasks, kinds, single_device = ("classification",), ("image",), True
+    title = "edit"
+    progress_metrics = ("train/loss",)
+    epochs = 1
+
+    def __init__(self, spec: DataSpec, seed: int, margin: int, stops: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.spec, self.seed, self.margin, self.stops = spec, seed, margin, stops
+        self.found: Any = None
+        self.kept: list[tuple[int, Any]] = []
+        self.seconds = 0.0
+        self.result: Result | None = None
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """Beside the data, what must be equal for two runs to be compared."""
+        return {"margin": self.margin}
+
+    @abstractmethod
+    def length(self, data: EditData) -> int:
+        """Steps of the search, in all and at most."""
+
+    @abstractmethod
+    def search(self, data: EditData) -> Iterator[State]:
+        """Look for the change, step by step."""
+
+    @abstractmethod
+    def drawn(self, data: EditData, found: Any, asked: Trial) -> Tensor:
+        """Images ``[n, 3, s, s]`` of a trial's scenes with the change."""
+
+    def edit(self, data: EditData) -> Edit | None:
+        """What was found, where it is a change of low rank of one layer."""
+        return None
+
+    def configure_optimizers(self) -> None:
+        """The search brings its own."""
+
+    def setup(self, stage: str) -> None:
+        """Count the steps, now that the data is there."""
+        steps = self.length(self.trainer.datamodule)
+        self.steps_per_epoch = math.ceil(steps / ROUND)
+        self.judged_after = {EARLY * 2**i for i in range(self.stops) if EARLY * 2**i < steps}
+
+    def on_fit_start(self) -> None:
+        """Start afresh: a search takes seconds, and one that was interrupted is repeated."""
+        self._search = enumerate(self.search(self.trainer.datamodule), start=1)
+
+    def training_step(self, number: int) -> None:
+        """Some steps of the search."""
+        if self._advance(ROUND):
+            self.log("train/loss", self.found.losses[-1], batch_size=1)
+
+    def _advance(self, count: int | None) -> bool:
+        began = time.perf_counter()
+        moved = False
+        while count is None or count > 0:
+            step, self.found = next(self._search, (None, self.found))
+            if step is None:
+                break
+            moved, count = True, None if count is None else count - 1
+            if step in self.judged_after:
+                self.kept.append((step, self.found))
+        self.seconds += time.perf_counter() - began
+        return moved
+
+    @torch.no_grad()
+    def final_metrics(self, datamodule: EditData) -> dict[str, float]:
+        """Judge what was found, on the way and at the end, beside what could be reached at all."""
+        if self.found is None:  # the search had ended when the run was interrupted
+            self.on_fit_start()
+            with torch.enable_grad():
+                self._advance(None)
+        asked, path = datamodule.trial, []
+        for step, found in (*self.kept, (len(self.found.losses), self.found)):
+            images = self.drawn(datamodule, found, asked)
+            path.append({"step": step} | evaluation.judge(asked, images, self.margin))
+        metrics = path[-1] | evaluation.bounds(asked, self.margin) | self.more_metrics(datamodule)
+        del metrics["step"]
+        if metrics.get("ceiling/success"):
+            metrics["edit/of_ceiling"] = metrics["edit/success"] / metrics["ceiling/success"]
+        if self.found.losses:
+            metrics |= {"edit/first_loss": self.found.losses[0], "edit/loss": self.found.losses[-1]}
+        metrics |= {"edit/seconds": self.seconds}
+        metrics |= quality(datamodule.generator, JUDGED, self.seed)
+        self.result = Result(metrics, images, asked, path)
+        return metrics
+
+    def more_metrics(self, data: EditData) -> dict[str, float]:
+        """What only some ways have."""
+        return {}
+
+    def artifacts(self, run_dir: Path) -> list[Path]:
+        """Write the edit and the figures."""
+        return artifacts.write(run_dir, self)
+
+
+class LayerEdit(SceneEdit):
+    """The paper's method and all that changes the weight of one layer by its keys and values.
+
+    Args:
+        spec, seed, margin, stops: see `SceneEdit`.
+        recipe: how the change is found; its layer may be ``auto``, which is then the one whose oracle does best on
+            development scenes.
+    """
+
+    title = "rewriting"
+
+    @checked
+    def __init__(
+        self, spec: DataSpec, seed: int, recipe: Recipe, margin: NonNegativeInt, stops: NonNegativeInt
+    ) -> None:
+        super().__init__(spec, seed, margin, stops)
+        self.recipe = recipe
+        self.scan: list[dict[str, float]] = []
+
+    def length(self, data: EditData) -> int:
+        """A removal is repeated."""
+        return self.recipe.steps * (1 if data.rule.copied else self.recipe.repeats)
+
+    def setup(self, stage: str) -> None:
+        """Choose a layer where that is left to the suite."""
+        super().setup(stage)
+        data: EditData = self.trainer.datamodule
+        if self.recipe.layer == "auto":
+            self.scan = scan_layers(data, self.margin)
+            self.used = self.recipe.at(best_layer(self.scan))
+        else:
+            data.rewriter.check_layer(self.recipe.layer)
+            self.used = self.recipe
+
+    def search(self, data: EditData) -> Iterator[Solution]:
+        """The recipe's."""
+        return data.rewriter.search(data.requests, self.used)
+
+    def drawn(self, data: EditData, found: Solution, asked: Trial) -> Tensor:
+        """With the layer's weight changed."""
+        weight = data.generator.synthesis.layers[str(self.used.layer)].weight + found.dw
+        return evaluation.drawn(data.generator, asked.ws, {self.used.layer: weight})
+
+    def edit(self, data: EditData) -> Edit | None:
+        """Lambda and D, where the change has them."""
+        if self.found.lam is None:
+            return None
+        name = data.rule.title
+        return Edit(self.used.layer, self.found.lam, self.found.directions, data.rewriter.fingerprint, name)
+
+    def more_metrics(self, data: EditData) -> dict[str, float]:
+        """What this layer could do at all, and which one it is."""
+        found = evaluation.oracle(data.generator, data.trial, self.used.layer, self.margin)
+        return found | {"edit/layer": self.used.layer, "edit/rank": self.used.rank}
+
+
+def scan_layers(data: EditData, margin: int) -> list[dict[str, float]]:
+    """What each layer could do at all, on scenes of the training part."""
+    asked, found = data.development(SCANNED), []
+    for layer in data.generator.synthesis.numbers:
+        found.append({"layer": layer} | evaluation.oracle(data.generator, asked, layer, margin))
+    return found
+
+
+def best_layer(scan: list[dict[str, float]]) -> int:
+    """Of the layers that can do nearly what the best one can, the last: it disturbs the least."""
+    most = max(row["oracle/success"] for row in scan)
+    return int(max(row["layer"] for row in scan if row["oracle/success"] >= NEARLY * most))
