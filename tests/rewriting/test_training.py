@@ -49,8 +49,8 @@ def test_rare_labels_weigh_more():
     weights = training.pixel_weights(labels)
     assert weights.shape == (1, 1, 10, 10)
     assert weights[0, 0, 9, 9] == 1
-    assert weights[0, 0, 0, 0] == pytest.approx((95 / 4) ** 0.5)
-    assert weights[0, 0, 5, 5] == 8, "at most"
+    assert weights[0, 0, 0, 0] == pytest.approx((95 / 4) ** 0.6)
+    assert weights[0, 0, 5, 5] == 12, "at most"
 
 
 def test_dependence_on_place_is_nothing_where_features_follow_the_building(monkeypatch):
