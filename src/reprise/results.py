@@ -68,7 +68,7 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
     loose = {curve.by, *curve.free}
 
     def site(record: Record) -> tuple[Any, ...]:
-        fixed = tuple(sorted((k, repr(v)) for k, v in record.condition.items() if k not in loose))
+        fixed = tuple(sorted((k, repr(v)) for k, v in record.facts.items() if k not in loose))
         return record.scale, record.dataset, record.method, fixed
 
     sites = {site(r) for r in records if r.table == curve.table}
@@ -82,7 +82,7 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
 def _curve(reported: Reported, curve: Curve, scale: str, dataset: str, records: Sequence[Record]) -> Table:
     columns = [reported.display.metrics[name] for name in curve.columns]
     rows = [
-        (f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
+        (value if isinstance(value, str) else f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
         for value in sorted({r.facts[curve.by] for r in records})
         for name, runs in _rows(reported, [r for r in records if r.facts[curve.by] == value])
     ]
