@@ -149,7 +149,7 @@ def load(
     size: PositiveInt = 32,
     buildings: PositiveInt = 2,
     train: PositiveInt = 2000,
-    test: PositiveInt = 500,
+    test: PositiveInt = 300,
     seed: NonNegativeInt = 0,
 ) -> Scenes:
     """Draw and render scenes ``[N, 3, size, size]`` in 0..1, labelled by the roof of their first building.

@@ -26,7 +26,7 @@ from reprise.papers.rewriting.solvers import Solution
 from reprise.papers.rewriting.training import JUDGED, quality
 
 ROUND = 10  # steps of a search between two reports
-EARLY = 5  # steps after which a search is judged first
+EARLY, FURTHER = 10, 4  # steps after which a search is judged first, and how many times as many there are to the next
 SCANNED = 100  # scenes on which layers are compared
 NEARLY = 0.9  # of the best layer's success
 
@@ -61,7 +61,7 @@ class SceneEdit(pl.LightningModule):
         spec: the scenes.
         seed: of the run.
         margin: pixels around what was to change that do not count as collateral.
-        stops: how often the search is judged on the way, at steps that double; 0 = only at its end.
+        stops: how often the search is judged on the way, at four times as many steps each time; 0 = only at its end.
     """
 
     tasks, kinds, single_device = ("classification",), ("image",), True
@@ -114,7 +114,8 @@ class SceneEdit(pl.LightningModule):
         """Count the steps, now that the data is there."""
         steps = self.length(self.trainer.datamodule)
         self.steps_per_epoch = math.ceil(steps / ROUND)
-        self.judged_after = {EARLY * 2**i for i in range(self.stops) if EARLY * 2**i < steps}
+        points = [EARLY * FURTHER**i for i in range(self.stops)]
+        self.judged_after = {point for point in points if point < steps}
 
     def on_fit_start(self) -> None:
         """Start afresh: a search takes seconds, and one that was interrupted is repeated."""
