@@ -84,7 +84,7 @@ SIZES = {
         "scale=smoke",
         "dataset.train=40",
         "dataset.test=20",
-        "generator.channels=[24,24,24,24]",
+        "generator.channels=[64,64,64,64]",
         "generator.steps=2",
         "generator.pool=16",
     ),

@@ -48,7 +48,7 @@ def generator_of(tmp_path):
 def test_a_run_has_the_metrics_that_tables_need(seen, tmp_path):
     metrics = harness.read(run_of(tmp_path / "a") / "metrics.json")
     assert set(NAMES) <= set(metrics)
-    assert metrics["edit/layer"] == 6
+    assert metrics["edit/layer"] == 7
     assert metrics["edit/loss"] < metrics["edit/first_loss"]
     removal = harness.read(run_of(tmp_path / "b", "rewriting", "edit=watermark") / "metrics.json")
     assert 0 <= removal["watermarks_per_1000"] <= 1000
@@ -91,7 +91,6 @@ def test_a_run_that_was_stopped_before_it_was_judged_gives_the_same(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             run_of(tmp_path / "b", method)
     resumed = harness.numbers(run_of(tmp_path / "b", method))
-    del straight["edit/seconds"], resumed["edit/seconds"]
     assert resumed == straight
 
 

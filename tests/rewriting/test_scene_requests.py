@@ -23,9 +23,14 @@ def test_masks_mark_what_they_should(name, size):
         return scenes.render(marked.factors, size)[1][0]
 
     assert len(request.context) == 5
-    for marked in (request.paste, *request.context):
+    for marked in request.context:
         assert marked.mask.sum() >= 6
         assert (labels(marked)[marked.mask > 0] == rule.source).all()
+    there = request.paste.mask > 0
+    then = scenes.render(rule.counterfactual(request.paste.factors), size)[1][0]
+    assert there.any()
+    assert (labels(request.paste) != then)[there].all(), "it marks what changes"
+    assert (labels(request.paste)[there] == rule.source).any()
     if rule.copied is None:
         assert request.copy is None
     else:

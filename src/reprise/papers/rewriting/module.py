@@ -156,7 +156,7 @@ class SceneEdit(pl.LightningModule):
             metrics["edit/of_ceiling"] = metrics["edit/success"] / metrics["ceiling/success"]
         if self.found.losses:
             metrics |= {"edit/first_loss": self.found.losses[0], "edit/loss": self.found.losses[-1]}
-        metrics |= {"edit/seconds": self.seconds}
+        metrics |= {"time/edit_seconds": self.seconds}
         metrics |= quality(datamodule.generator, JUDGED, self.seed)
         self.result = Result(metrics, images, asked, path)
         return metrics
