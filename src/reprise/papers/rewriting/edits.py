@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reprise.errors import UserError
 from reprise.papers.rewriting.memory import change
-from reprise.papers.rewriting.stylegan2 import Synthesis
+from reprise.papers.rewriting.network import Network
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class EditStack:
         fingerprint: its generator's.
     """
 
-    def __init__(self, synthesis: Synthesis, fingerprint: str = "") -> None:
+    def __init__(self, synthesis: Network, fingerprint: str = "") -> None:
         self.synthesis, self.fingerprint = synthesis, fingerprint
         self.edits: list[Edit] = []
 
@@ -107,7 +107,7 @@ class EditStack:
         return self.synthesis.finish(state, ws), self.synthesis.finish(state, ws, weights)
 
 
-def check_fits(edit: Edit, synthesis: Synthesis, fingerprint: str) -> None:
+def check_fits(edit: Edit, synthesis: Network, fingerprint: str) -> None:
     """Refuse an edit that does not belong to a network.
 
     Raises:

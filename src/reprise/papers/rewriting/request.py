@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reprise.errors import UserError
-from reprise.papers.rewriting.stylegan2 import Synthesis
+from reprise.papers.rewriting.network import Network
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _inside(start: int, length: int, room: int) -> int:
     return max(0, min(start, room - length))
 
 
-def context_keys(synthesis: Synthesis, number: int, contexts: Sequence[Marked]) -> tuple[list[Tensor], list[Tensor]]:
+def context_keys(synthesis: Network, number: int, contexts: Sequence[Marked]) -> tuple[list[Tensor], list[Tensor]]:
     """Keys ``[I, h, w]`` of a layer for each context image, and its mask on their grid."""
     keys, _ = synthesis.key(number, torch.stack([context.ws for context in contexts]))
     return list(keys), [at_size(context.mask, keys.shape[-1]).to(keys.device) for context in contexts]

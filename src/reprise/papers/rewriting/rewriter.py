@@ -14,6 +14,7 @@ from reprise.checks import NonNegativeFloat, PositiveFloat, PositiveInt, checked
 from reprise.errors import UserError
 from reprise.papers.rewriting.edits import Edit
 from reprise.papers.rewriting.memory import Moment, busiest, context_rows, raw_directions, zca_directions
+from reprise.papers.rewriting.network import Network
 from reprise.papers.rewriting.request import Marked, Request, at_size, bounding_box, context_keys, pasted
 from reprise.papers.rewriting.solvers import (
     Goal,
@@ -27,7 +28,6 @@ from reprise.papers.rewriting.solvers import (
     least_squares,
     solve_lambda,
 )
-from reprise.papers.rewriting.stylegan2 import Synthesis
 
 AT_ONCE = 100  # images per batch when keys are collected
 
@@ -87,7 +87,7 @@ class Rewriter:
     """
 
     def __init__(
-        self, synthesis: Synthesis, sample: Callable[[int], Tensor], images: int = 1000, fingerprint: str = ""
+        self, synthesis: Network, sample: Callable[[int], Tensor], images: int = 1000, fingerprint: str = ""
     ) -> None:
         self.synthesis, self.sample, self.images, self.fingerprint = synthesis, sample, images, fingerprint
         self._moments: dict[int, Moment] = {}
@@ -110,7 +110,7 @@ class Rewriter:
         self.check_layer(layer)
         if layer not in self._moments:
             channels = self.synthesis.layers[str(layer)].weight.shape[1]
-            found = Moment(channels, self.synthesis.constant.device)
+            found = Moment(channels, self.synthesis.device)
             for ws in self.sample(self.images).split(AT_ONCE):
                 found.add(self.synthesis.key(layer, ws)[0])
             self._moments[layer] = found
@@ -213,7 +213,7 @@ def _contexts(requests: Sequence[Request]) -> list[Marked]:
 
 
 @torch.no_grad()
-def feature_paste(synthesis: Synthesis, layer: int, ws: Tensor, value: Tensor, alpha: Tensor) -> Tensor:
+def feature_paste(synthesis: Network, layer: int, ws: Tensor, value: Tensor, alpha: Tensor) -> Tensor:
     """The oracle of a layer: images ``[n, 3, s, s]`` whose value is replaced in part, weights untouched.
 
     No change of the weights can do better at meeting a request at this layer: it is its ceiling.

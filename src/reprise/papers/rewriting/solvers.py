@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reprise.papers.rewriting.memory import change, orthonormal, project
+from reprise.papers.rewriting.network import Layer
 from reprise.papers.rewriting.request import Box
-from reprise.papers.rewriting.stylegan2 import GAIN, SLOPE, SMALL, StyledLayer
 from reprise.schedules import cosine
 
 
@@ -32,10 +32,10 @@ class Goal:
         key, scales: k* ``[S, I, h, w]`` and the styles' scales ``[S, I]`` in it, of S pasted images.
         target: v* ``[S, O, H, W]``.
         boxes: where the answer counts, one per image.
-        noise: of the layer ``[S, 1, H, W]`` where the maps are parts of the whole; ``None`` = the layer's own.
+        noise: of the layer ``[S, 1, H, W]`` where the maps are parts of the whole; ``None`` = the layer's own, if any.
     """
 
-    layer: StyledLayer
+    layer: Layer
     key: Tensor
     scales: Tensor
     target: Tensor
@@ -57,7 +57,7 @@ def cropped(goal: Goal) -> Goal:
 
     A rim is kept around each box, as wide as the layer's filters reach; the values within the boxes are the same.
     """
-    ratio = 2 if goal.layer.upsample else 1  # and the rim in cells of the key: 1 for the taps, 1 more for the smoothing
+    ratio = goal.layer.ratio  # and the rim in cells of the key: 1 for the taps, 1 more for the smoothing
     side = goal.key.shape[-1]
     places = [
         Box(
@@ -66,18 +66,21 @@ def cropped(goal: Goal) -> Goal:
         for b in goal.boxes
     ]
     height, width = (min(side, max(getattr(place, name) for place in places)) for name in ("height", "width"))
+    noise = goal.layer.noise if goal.noise is None else goal.noise
+    noise = None if noise is None else noise.expand(len(places), -1, -1, -1)
     keys, targets, noises, boxes = [], [], [], []
-    for place, box, key, target in zip(places, goal.boxes, goal.key, goal.target, strict=True):
+    for i, (place, box) in enumerate(zip(places, goal.boxes, strict=True)):
         top, left = max(0, min(place.top, side - height)), max(0, min(place.left, side - width))
         window = Box(ratio * top, ratio * left, ratio * (top + height), ratio * (left + width))
-        keys.append(Box(top, left, top + height, left + width).of(key))
-        targets.append(window.of(target))
-        noises.append(window.of(goal.layer.noise[0] if goal.noise is None else goal.noise[len(noises)]))
+        keys.append(Box(top, left, top + height, left + width).of(goal.key[i]))
+        targets.append(window.of(goal.target[i]))
+        if noise is not None:
+            noises.append(window.of(noise[i]))
         boxes.append(
             Box(box.top - window.top, box.left - window.left, box.bottom - window.top, box.right - window.left)
         )
-    maps = [torch.stack(part) for part in (keys, targets, noises)]
-    return Goal(goal.layer, maps[0], goal.scales, maps[1], tuple(boxes), maps[2])
+    noise = torch.stack(noises) if noises else None
+    return Goal(goal.layer, torch.stack(keys), goal.scales, torch.stack(targets), tuple(boxes), noise)
 
 
 @dataclass(frozen=True)
@@ -161,25 +164,19 @@ class _LowRank:
     def __init__(self, goal: Goal, d: Tensor) -> None:
         self.goal, layer = goal, goal.layer
         with torch.no_grad():
-            w = layer.weight * layer.scale  # [O, I, 3, 3]
-            squares = goal.scales.square()  # [S, I]
-            self.plain = layer.convolved(goal.key, w)
+            self.plain = layer.convolved(goal.key, layer.weight * layer.scale)
             self.narrow = torch.einsum("sihw,ri->srhw", goal.key, d)
-            self.energy = torch.einsum("oiyx,si->so", w.square(), squares)
-            self.cross = 2 * layer.scale * torch.einsum("oiyx,si,ri->soryx", w, squares, d)
-            self.gram = layer.scale**2 * torch.einsum("si,ri,qi->srq", squares, d, d)
-
-    def demodulation(self, lam: Tensor) -> Tensor:
-        """Factors ``[S, O]`` at W0 + Lambda D."""
-        linear = torch.einsum("soryx,oryx->so", self.cross, lam)
-        square = torch.einsum("oryx,oqyx,srq->so", lam, lam, self.gram)
-        return (self.energy + linear + square + SMALL).rsqrt()
+        self.gain = layer.gains(goal.scales, d)
 
     def value(self, lam: Tensor) -> Tensor:
         """Values ``[S, O, H, W]``."""
         layer = self.goal.layer
         x = self.plain + layer.convolved(self.narrow, lam * layer.scale)
-        return layer.finish(x * self.demodulation(lam)[:, :, None, None], self.goal.noise)
+        return layer.finish(x * self.gain(lam)[:, :, None, None], self.goal.noise)
+
+    def loss(self, lam: Tensor) -> float:
+        """The objective."""
+        return float(self.goal.loss_of(self.value(lam)))
 
 
 def adam_project(
@@ -215,52 +212,69 @@ def adam_project(
 
 
 def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float = 1e-6) -> Search:
-    """Lambda by linear least squares, for a layer that does not upsample.
+    """Lambda by linear least squares, for a layer whose value is no larger than its key.
 
-    The activation is undone on the target. What is left is linear in Lambda but for the demodulation, which is taken
+    What follows the convolution is undone on the target, and what is left is linear in Lambda. On a linear layer that
+    is all there is: no Lambda is nearer to the target in the boxes, by squares. Elsewhere the demodulation is taken
     from the last round's weight. Where the target cannot be met, a larger Lambda is divided by a larger norm, and a
     round may lead too far: the best part of its way is gone, and the search ends when the objective no longer falls.
 
     Args:
         rounds: how often the demodulation is taken anew, at most.
-        ridge: added to the normal equations, as a share of their mean diagonal.
+        ridge: added to the normal equations then, as a share of their mean diagonal.
 
     Raises:
-        ValueError: the layer upsamples.
+        ValueError: the value is larger than the key.
     """
     layer, d = goal.layer, directions.to(goal.key)
-    if layer.upsample:
+    if layer.ratio > 1:
         raise ValueError("least squares are for layers that do not upsample")
     with torch.no_grad():
-        wanted = _before_activation(goal.target, layer, goal.noise)  # [S, O, H, W], demodulated
-        narrow = torch.einsum("sihw,ri->srhw", goal.key, d)
-        rows = _patches(narrow, goal.boxes)  # [S][P, R * 9]
-        low, outputs = _LowRank(goal, d), layer.weight.shape[0]
-        plain = [box.of(p).flatten(1).T for p, box in zip(low.plain, goal.boxes, strict=True)]
-        asked = [box.of(w).flatten(1).T for w, box in zip(wanted, goal.boxes, strict=True)]
-        lam = best = torch.zeros(outputs, len(d), 3, 3, device=goal.key.device)
-        losses = [float(goal.loss_of(low.value(lam)))]
+        low = _LowRank(goal, d)
+        equations = _Equations(low)
+        best = torch.zeros(layer.weight.shape[0], len(d), 3, 3, device=goal.key.device)
+        losses = [low.loss(best)]
+        if layer.linear:
+            best, rounds = equations.exact(low.gain(best)), 0
+            losses.append(low.loss(best))
         for _ in range(rounds):
-            gain = low.demodulation(lam)  # [S, O]
-            residual = torch.cat([a / g - p for a, g, p in zip(asked, gain, plain, strict=True)])
-            matrix = torch.cat(rows) * layer.scale
-            normal = matrix.T @ matrix
-            normal += ridge * normal.diagonal().mean() * torch.eye(len(normal), device=normal.device)
-            lam = torch.linalg.solve(normal, matrix.T @ residual).T.unflatten(1, (len(d), 3, 3))
-            tried = [(float(goal.loss_of(low.value(best + part * (lam - best)))), part) for part in PARTS]
-            loss, part = min(tried)
+            lam = equations.solution(low.gain(best), ridge)
+            loss, part = min((low.loss(best + part * (lam - best)), part) for part in PARTS)
             if loss >= losses[-1]:
                 break
-            lam = best = best + part * (lam - best)
+            best = best + part * (lam - best)
             losses.append(loss)
     yield Solution(best, d, losses=losses)
 
 
-def _before_activation(value: Tensor, layer: StyledLayer, noise: Tensor | None = None) -> Tensor:
-    """What the convolution must have given for a value: the activation, the bias and the noise undone."""
-    x = value / GAIN
-    x = torch.where(x < 0, x / SLOPE, x)
-    return x - layer.bias.view(1, -1, 1, 1) - layer.noise_strength * (layer.noise if noise is None else noise)
+class _Equations:
+    """What the convolution of D k* with Lambda should give at the P places in the boxes."""
+
+    def __init__(self, low: _LowRank) -> None:
+        goal, layer = low.goal, low.goal.layer
+        wanted = layer.undone(goal.target, goal.noise)  # [S, O, H, W]
+        self.matrix = torch.cat(_patches(low.narrow, goal.boxes)) * layer.scale  # [P, R * 9]
+        self.plain = [box.of(p).flatten(1).T for p, box in zip(low.plain, goal.boxes, strict=True)]
+        self.asked = [box.of(w).flatten(1).T for w, box in zip(wanted, goal.boxes, strict=True)]
+
+    def solution(self, gain: Tensor, ridge: float) -> Tensor:
+        """Lambda by the normal equations, the gains ``[S, O]`` taken as they are."""
+        normal = self.matrix.T @ self.matrix
+        normal += ridge * normal.diagonal().mean() * torch.eye(len(normal), device=normal.device)
+        return self._shaped(torch.linalg.solve(normal, self.matrix.T @ self._missing(gain)))
+
+    def exact(self, gain: Tensor) -> Tensor:
+        """The smallest Lambda of those that fit best, in double precision but for what single cannot tell from 0."""
+        noise = torch.finfo(self.matrix.dtype).eps * max(self.matrix.shape)
+        inverse = torch.linalg.pinv(self.matrix.double(), rtol=noise)
+        return self._shaped((inverse @ self._missing(gain).double()).to(self.matrix))
+
+    def _missing(self, gain: Tensor) -> Tensor:
+        return torch.cat([a / g - p for a, g, p in zip(self.asked, gain, self.plain, strict=True)])  # [P, O]
+
+    @staticmethod
+    def _shaped(solution: Tensor) -> Tensor:
+        return solution.T.unflatten(1, (-1, 3, 3))
 
 
 def _patches(maps: Tensor, boxes: tuple[Box, ...]) -> list[Tensor]:

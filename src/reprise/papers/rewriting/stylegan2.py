@@ -1,19 +1,20 @@
 """StyleGAN2's synthesis network in plain torch, with every layer's key and value within reach.
 
 Karras et al., *Analyzing and improving the image quality of StyleGAN*, CVPR 2020. No custom kernels. Noise is a fixed
-buffer, so that an image follows from its styles alone. Layers are numbered as in the paper's code: 1 is the constant,
-2 the convolution at 4x4, then two per resolution, odd ones upsampling.
+buffer, so that an image follows from its styles alone. Layer 1 is a constant.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from reprise.papers.rewriting.network import Layer, Network
 
 SLOPE, GAIN = 0.2, math.sqrt(2)
 TAPS = (1.0, 3.0, 3.0, 1.0)  # of the filter that smooths what is upsampled
@@ -33,7 +34,7 @@ class Affine(nn.Module):
         return F.linear(w, self.weight / math.sqrt(self.weight.shape[1]), self.bias)
 
 
-class StyledLayer(nn.Module):
+class StyledLayer(Layer):
     """A modulated convolution, noise, bias and leaky ReLU.
 
     The *key* is the input after modulation, the *value* the output after the activation. Demodulation, noise and bias
@@ -46,9 +47,11 @@ class StyledLayer(nn.Module):
         upsample: whether the output is twice as large as the input.
     """
 
+    linear = False
+
     def __init__(self, inputs: int, outputs: int, style: int, size: int, upsample: bool) -> None:
         super().__init__()
-        self.upsample, self.scale = upsample, 1 / math.sqrt(inputs * 9)
+        self.ratio, self.scale = 2 if upsample else 1, 1 / math.sqrt(inputs * 9)
         self.affine = Affine(style, inputs)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -79,7 +82,7 @@ class StyledLayer(nn.Module):
 
     def convolved(self, key: Tensor, weight: Tensor) -> Tensor:
         """The convolution with a weight that is scaled already, smoothed where it upsamples; not demodulated."""
-        if self.upsample:
+        if self.ratio == 2:
             return smooth(F.conv_transpose2d(key, weight.transpose(0, 1), stride=2), 1, 1, 4.0)
         return F.conv2d(key, weight, padding=1)
 
@@ -87,6 +90,27 @@ class StyledLayer(nn.Module):
         """Noise, bias and activation."""
         x = x + self.noise_strength * (self.noise if noise is None else noise)
         return F.leaky_relu(x + self.bias.view(1, -1, 1, 1), SLOPE) * GAIN
+
+    def undone(self, value: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the demodulated convolution must have given for a value: activation, bias and noise taken off."""
+        x = value / GAIN
+        x = torch.where(x < 0, x / SLOPE, x)
+        return x - self.bias.view(1, -1, 1, 1) - self.noise_strength * (self.noise if noise is None else noise)
+
+    @torch.no_grad()
+    def gains(self, scales: Tensor, directions: Tensor) -> Callable[[Tensor], Tensor]:
+        """The demodulation's factors ``[n, O]`` at W + Lambda D: their energy is a quadratic form of Lambda."""
+        d, w, squares = directions, self.weight * self.scale, scales.square()
+        energy = torch.einsum("oiyx,si->so", w.square(), squares)
+        cross = 2 * self.scale * torch.einsum("oiyx,si,ri->soryx", w, squares, d)
+        gram = self.scale**2 * torch.einsum("si,ri,qi->srq", squares, d, d)
+
+        def gain(lam: Tensor) -> Tensor:
+            linear = torch.einsum("soryx,oryx->so", cross, lam)
+            square = torch.einsum("oryx,oqyx,srq->so", lam, lam, gram)
+            return (energy + linear + square + SMALL).rsqrt()
+
+        return gain
 
 
 class ToRGB(nn.Module):
@@ -104,13 +128,15 @@ class ToRGB(nn.Module):
         return F.conv2d(x * self.affine(w)[:, :, None, None], self.weight * self.scale) + self.bias.view(1, 3, 1, 1)
 
 
-class Synthesis(nn.Module):
+class Synthesis(Network):
     """Styles to images.
 
     Args:
         channels: of each resolution, from 4x4 on; as many as there are resolutions.
         style: numbers of w.
     """
+
+    modulated = True
 
     def __init__(self, channels: Sequence[int], style: int) -> None:
         super().__init__()
@@ -126,46 +152,13 @@ class Synthesis(nn.Module):
             self.rgbs[str(number + 1)] = ToRGB(after, style)
 
     @property
-    def numbers(self) -> range:
-        """Numbers of the layers that can be edited."""
-        return range(2, len(self.layers) + 2)
-
-    @property
     def slots(self) -> int:
         """How many styles an image takes: one per layer, and one for the last step to colours."""
         return len(self.layers) + 1
 
-    def forward(self, ws: Tensor) -> Tensor:
-        """Images ``[n, 3, size, size]``, about -1..1, of styles ``[n, slots, style]``."""
-        return self.finish(self.start(ws), ws)
-
-    def start(self, ws: Tensor, layer: int | None = None) -> tuple[Tensor, Tensor | None, int]:
-        """Features and colours before a layer, ``None`` for the first one; what `finish` goes on from.
-
-        An edit changes nothing before its layer: that part is shared by images before and after it.
-        """
-        state: tuple[Tensor, Tensor | None, int] = (self.constant.expand(len(ws), -1, -1, -1), None, 2)
-        return state if layer is None else self._through(state, ws, layer)
-
-    def finish(
-        self, state: tuple[Tensor, Tensor | None, int], ws: Tensor, weights: Mapping[int, Tensor] = {}
-    ) -> Tensor:
-        """Images from a state on; ``weights`` stand in the place of some layers' own."""
-        _, colours, _ = self._through(state, ws, len(self.layers) + 2, weights)
-        return colours
-
-    def _through(
-        self,
-        state: tuple[Tensor, Tensor | None, int],
-        ws: Tensor,
-        end: int,
-        weights: Mapping[int, Tensor] = {},
-    ) -> tuple[Tensor, Tensor | None, int]:
-        x, colours, first = state
-        for number in range(first, end):
-            x = self.apply_layer(number, x, ws, weights.get(number))
-            colours = self.coloured(number, x, colours, ws)
-        return x, colours, end
+    def begin(self, ws: Tensor) -> Tensor:
+        """The constant ``[n, C, 4, 4]``."""
+        return self.constant.expand(len(ws), -1, -1, -1)
 
     def apply_layer(self, number: int, x: Tensor, ws: Tensor, weight: Tensor | None = None) -> Tensor:
         """One layer's value from the features before it."""
