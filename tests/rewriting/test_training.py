@@ -132,6 +132,16 @@ def test_a_shipped_generator_is_used_where_its_recipe_is_asked_for(source, tmp_p
     assert (tmp_path / "b/generators").exists(), "another recipe is not what is shipped"
 
 
+def test_the_other_network_is_trained_the_same_way(source, tmp_path):
+    asked = recipe(architecture="progan")
+    made = asked.obtain(source, 0, tmp_path, CPU)
+    assert made.plan.architecture == "progan"
+    (file,) = (tmp_path / "generators").glob("*.safetensors")
+    assert SceneGenerator.load(file)[1]["command"].endswith(" generator.seed=0 generator.architecture=progan")
+    assert asked.title.endswith(", network of progan")
+    assert recipe().obtain(source, 0, tmp_path, CPU).fingerprint != made.fingerprint
+
+
 def test_too_few_channels_are_refused(source, tmp_path):
     with pytest.raises(UserError, match=r"generator\.channels has 2 resolutions, images of 32 pixels need 4"):
         recipe(channels=[4, 4]).obtain(source, 0, tmp_path, CPU)

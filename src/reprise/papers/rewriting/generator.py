@@ -1,4 +1,4 @@
-"""The scenes' generator: StyleGAN2's synthesis fed with what is in a scene. It is fitted to a renderer, and is no GAN.
+"""The scenes' generator: a synthesis network, StyleGAN2's or ProGAN's, fed with what is in a scene.
 
 What the whole scene has in common (sky, light, tint) reaches every layer. What its objects are reaches the early
 layers only, so that later ones must read it from the features at its place: that is what makes a layer a memory of what
@@ -12,7 +12,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,10 +21,14 @@ from torch import Tensor, nn
 
 from reprise.data.scenes import Factors, latents
 from reprise.errors import UserError
+from reprise.papers.rewriting.network import Network
+from reprise.papers.rewriting.progan import ProGAN
 from reprise.papers.rewriting.stylegan2 import GAIN, SLOPE, Synthesis
 from reprise.randomness import derived_seed
 
 WHOLE = 3  # latents of the whole scene
+Architecture = Literal["stylegan2", "progan"]
+NETWORKS: dict[str, type[Network]] = {"stylegan2": Synthesis, "progan": ProGAN}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Plan:
         colours_from: the coarsest resolution that adds colours. What coarser ones would add no later layer can take
             back, and an edit of one could not change it.
         seed: of the weights and the noise.
+        architecture: whose synthesis network it is.
     """
 
     channels: tuple[int, ...] = (96, 96, 128, 64)
@@ -49,6 +54,15 @@ class Plan:
     object_layers: int = 4
     colours_from: int = 16
     seed: int = 0
+    architecture: Architecture = "stylegan2"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What files and fingerprints say of it: all, but for an architecture that was once the only one."""
+        said = asdict(self)
+        if self.architecture == "stylegan2":
+            del said["architecture"]
+        return said
 
     @property
     def objects(self) -> int:
@@ -65,7 +79,7 @@ class SceneGenerator(nn.Module):
         self.plan = plan
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(plan.seed, 1))
-            self.synthesis = Synthesis(plan.channels, plan.style)
+            self.synthesis = NETWORKS[plan.architecture](plan.channels, plan.style)
             self.whole = _mapping(WHOLE, plan.hidden, plan.style)
             self.objects = _mapping(WHOLE + plan.objects, plan.hidden, plan.style)
         for number, rgb in self.synthesis.rgbs.items():
@@ -81,7 +95,7 @@ class SceneGenerator(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.synthesis.constant.device
+        return self.synthesis.device
 
     def ws(self, factors: Factors) -> Tensor:
         """Styles ``[n, slots, style]`` of scenes; the renderer's counterfactuals have some, too."""
@@ -99,7 +113,7 @@ class SceneGenerator(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any weight: what an edit belongs to."""
-        state = hashlib.sha256(json.dumps(asdict(self.plan), sort_keys=True).encode())
+        state = hashlib.sha256(json.dumps(self.plan.identity, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             state.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         return state.hexdigest()[:16]
@@ -110,7 +124,7 @@ class SceneGenerator(nn.Module):
         ``about`` becomes JSON in the file's header: seed, training log, the command that makes the file again.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = {"plan": json.dumps(asdict(self.plan)), "about": json.dumps(about or {})}
+        header = {"plan": json.dumps(self.plan.identity), "about": json.dumps(about or {})}
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         save_file(
             {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, beside, header

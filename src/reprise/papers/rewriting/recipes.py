@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import filelock
@@ -16,7 +15,7 @@ from reprise.checks import NonNegativeFloat, NonNegativeInt, PositiveFloat, Posi
 from reprise.config import fingerprint
 from reprise.data.scenes import Scenes
 from reprise.errors import UserError
-from reprise.papers.rewriting.generator import Plan, SceneGenerator
+from reprise.papers.rewriting.generator import Architecture, Plan, SceneGenerator
 
 log = logging.getLogger("reprise")
 
@@ -38,6 +37,7 @@ class SceneRecipe:
         seed: of weights and order; ``None`` = that of the run modulo ``seeds``.
         seeds: how many generators the runs of a table are spread over.
         retrain: train even where one is at hand.
+        architecture: whose synthesis network it is, ``stylegan2`` or ``progan``.
     """
 
     @checked
@@ -56,17 +56,19 @@ class SceneRecipe:
         seed: NonNegativeInt | None = None,
         seeds: PositiveInt = 3,
         retrain: bool = False,
+        architecture: Architecture = "stylegan2",
     ) -> None:
         self.channels, self.style, self.hidden = channels, style, hidden
         self.object_layers, self.colours_from = object_layers, colours_from
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
         self.consistency, self.pool = consistency, pool
-        self.seed, self.seeds, self.retrain = seed, seeds, retrain
+        self.seed, self.seeds, self.retrain, self.architecture = seed, seeds, retrain, architecture
 
     @property
     def title(self) -> str:
         """For tables."""
-        return f"regression to rendered scenes, {self.steps} steps (not a GAN)"
+        network = "" if self.architecture == "stylegan2" else f", network of {self.architecture}"
+        return f"regression to rendered scenes, {self.steps} steps (not a GAN){network}"
 
     def plan(self, source: Scenes, run_seed: int) -> Plan:
         """Sizes for a data set.
@@ -89,11 +91,12 @@ class SceneRecipe:
             object_layers=self.object_layers,
             colours_from=self.colours_from,
             seed=run_seed % self.seeds if self.seed is None else self.seed,
+            architecture=self.architecture,
         )
 
     def key(self, plan: Plan) -> str:
         """Identity of a trained generator: what it is and how it was trained."""
-        return fingerprint([asdict(plan), self.steps, self.batch_size, self.lr, self.consistency, self.pool])
+        return fingerprint([plan.identity, self.steps, self.batch_size, self.lr, self.consistency, self.pool])
 
     def obtain(self, source: Scenes, run_seed: int, cache_dir: Path, device: torch.device) -> SceneGenerator:
         """The generator, trained only if none is at hand; trained ones are kept in ``cache_dir`` for other runs."""

@@ -22,12 +22,18 @@ SMALL = 1e-8
 
 
 class Affine(nn.Module):
-    """Style to scales of the input channels: s = A w + b with b near 1, weights divided by sqrt(inputs) at run time."""
+    """Style to one number per channel: s = A w + b, weights divided by sqrt(inputs) at run time.
 
-    def __init__(self, style: int, channels: int) -> None:
+    Args:
+        style: numbers of w.
+        channels: numbers of s.
+        start: what b is at first: 1 where s scales the channels.
+    """
+
+    def __init__(self, style: int, channels: int, start: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(channels, style))
-        self.bias = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.full((channels,), start))
 
     def forward(self, w: Tensor) -> Tensor:
         """``[n, style]`` -> ``[n, channels]``."""

@@ -172,6 +172,8 @@ class SceneFit(pl.LightningModule):
         """Write the generator with how it was made."""
         plan = self.model.plan
         command = f"python train.py method=scenes_generator dataset.size={self.model.size} generator.seed={plan.seed}"
+        if plan.architecture != "stylegan2":
+            command += f" generator.architecture={plan.architecture}"
         log = [round(loss, 4) for loss in self.losses[4::5]]  # every fifth round
         about = {"recipe": self.recipe.key(plan), "command": command, "train/loss": log, "quality": self.judged}
         return self.model.cpu().save(path, about)
