@@ -99,10 +99,10 @@ def path(result: Result) -> Figure:
     return figure
 
 
-def drawn_and_rendered(run_dir: Path, model: SceneGenerator) -> list[Path]:
+def drawn_and_rendered(run_dir: Path, model: SceneGenerator, title: str = "The same scenes") -> list[Path]:
     """A figure of unseen scenes as the generator and as the renderer draw them."""
     factors = scenes.sample(SHOWN, model.plan.buildings, torch.Generator().manual_seed(0))
     with torch.no_grad():
         drawn = (model(factors.to(model.device)).cpu() + 1) / 2
     sheet = torch.stack([drawn, scenes.render(factors, model.size)[0]])
-    return [save(gallery(sheet, ["generator", "renderer"], "The same scenes", 0.9, 1.1), run_dir / "scenes.png")]
+    return [save(gallery(sheet, ["generator", "renderer"], title, 0.9, 1.1), run_dir / "scenes.png")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 import lightning.pytorch as pl
@@ -16,6 +17,9 @@ from reprise.config import fingerprint
 from reprise.data.scenes import Scenes
 from reprise.errors import UserError
 from reprise.papers.rewriting.generator import Architecture, Plan, SceneGenerator
+
+if TYPE_CHECKING:
+    from reprise.papers.rewriting.training import SceneFit
 
 log = logging.getLogger("reprise")
 
@@ -67,8 +71,12 @@ class SceneRecipe:
     @property
     def title(self) -> str:
         """For tables."""
-        network = "" if self.architecture == "stylegan2" else f", network of {self.architecture}"
-        return f"regression to rendered scenes, {self.steps} steps (not a GAN){network}"
+        return f"regression to rendered scenes, {self.steps} steps (not a GAN){self.network}"
+
+    @property
+    def network(self) -> str:
+        """The end of the title, where the network is not the usual one."""
+        return "" if self.architecture == "stylegan2" else f", network of {self.architecture}"
 
     def plan(self, source: Scenes, run_seed: int) -> Plan:
         """Sizes for a data set.
@@ -113,12 +121,18 @@ class SceneRecipe:
             log.info("training the generator of scenes (seed %s); later runs use it from %s", plan.seed, path)
             return self._train(source, run_seed, path, device)
 
+    def training(self, source: Scenes, run_seed: int) -> SceneFit:
+        """What trains it."""
+        from reprise.papers.rewriting.training import SceneFit
+
+        return SceneFit(source.spec, run_seed, self)
+
     def _train(self, source: Scenes, run_seed: int, path: Path, device: torch.device) -> SceneGenerator:
-        from reprise.papers.rewriting.training import SceneFit, ScenePool
+        from reprise.papers.rewriting.training import ScenePool
 
         quiet_lightning()
         checkpoint = LastCheckpoint(path.with_suffix(".ckpt"))
-        module = SceneFit(source.spec, run_seed, self)
+        module = self.training(source, run_seed)
         data = ScenePool(source, run_seed, self.pool)
         trainer = pl.Trainer(
             accelerator=device.type,

@@ -90,7 +90,7 @@ class SceneFit(pl.LightningModule):
     """
 
     tasks, kinds, single_device = ("classification",), ("image",), True
-    title = "generator of scenes"
+    title, method = "generator of scenes", "scenes_generator"
     progress_metrics: Sequence[str] = ("train/loss", "train/dependence_on_place")
 
     @checked
@@ -122,16 +122,20 @@ class SceneFit(pl.LightningModule):
         self.factors = data.factors.to(self.device)
         self.images, self.weights = data.images.to(self.device), data.weights.to(self.device)
 
+    def steps_of(self, number: int) -> range:
+        """The steps of a round of this epoch; none once all are done."""
+        first = (self.current_epoch * self.steps_per_epoch + number) * ROUND
+        return range(first, min(first + ROUND, self.recipe.steps))
+
     def training_step(self, number: int) -> None:
         """Some steps."""
-        first = (self.current_epoch * self.steps_per_epoch + number) * ROUND
-        last = min(first + ROUND, self.recipe.steps)
-        if first >= last:
+        steps = self.steps_of(number)
+        if not steps:
             return
         optimizer = self.optimizers(use_pl_optimizer=False)
-        draw = generator(self.model.plan.seed, CHECK, first)
+        draw = generator(self.model.plan.seed, CHECK, steps.start)
         total = torch.zeros(2, device=self.device)
-        for step in range(first, last):
+        for step in steps:
             rise = min(1.0, (step + 1) / 100)
             optimizer.param_groups[0]["lr"] = self.recipe.lr * rise * cosine(step, self.recipe.steps)
             rows = torch.randint(0, len(self.images), (self.recipe.batch_size,), generator=draw).to(self.device)
@@ -143,7 +147,7 @@ class SceneFit(pl.LightningModule):
             (fit + self.recipe.consistency * moved).backward()
             optimizer.step()
             total += torch.stack([fit, moved]).detach()
-        means = (total / (last - first)).tolist()
+        means = (total / len(steps)).tolist()
         self.losses.append(means[0])
         self.log_dict(dict(zip(self.progress_metrics, means, strict=True)), batch_size=1)
 
@@ -170,13 +174,16 @@ class SceneFit(pl.LightningModule):
 
     def save(self, path: Path) -> Path:
         """Write the generator with how it was made."""
+        return self.model.cpu().save(path, self.about())
+
+    def about(self) -> dict[str, Any]:
+        """How it was made: the recipe's key, the command, the losses of every fifth round, and how well it draws."""
         plan = self.model.plan
-        command = f"python train.py method=scenes_generator dataset.size={self.model.size} generator.seed={plan.seed}"
+        command = f"python train.py method={self.method} dataset.size={self.model.size} generator.seed={plan.seed}"
         if plan.architecture != "stylegan2":
             command += f" generator.architecture={plan.architecture}"
-        log = [round(loss, 4) for loss in self.losses[4::5]]  # every fifth round
-        about = {"recipe": self.recipe.key(plan), "command": command, "train/loss": log, "quality": self.judged}
-        return self.model.cpu().save(path, about)
+        log = [round(loss, 4) for loss in self.losses[4::5]]
+        return {"recipe": self.recipe.key(plan), "command": command, "train/loss": log, "quality": self.judged}
 
 
 def dependence_on_place(model: SceneGenerator, factors: Factors) -> Tensor:
