@@ -33,7 +33,6 @@ from reprise.papers.rewriting.training import JUDGED, SceneFit, ScenePool
 from reprise.randomness import derived_seed, generator
 
 WEIGHTS, PLAY, JUDGE = 3, 4, 5  # what randomness is for
-MAPPING = 0.01  # of the rate, for the layers from content to styles
 ADAPTED = 4  # steps between two settings of the augmentation's probability
 
 
@@ -160,11 +159,8 @@ class SceneGAN(SceneFit):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam without momentum for each side."""
-        lr, mappings = self.recipe.lr, [*self.player.whole.parameters(), *self.player.objects.parameters()]
-        groups = [{"params": list(self.player.synthesis.parameters())}, {"params": mappings, "lr": MAPPING * lr}]
-        return [
-            torch.optim.Adam(side, lr=lr, betas=(0.0, 0.99), fused=True) for side in (groups, self.critic.parameters())
-        ]
+        sides = (self.player.parameters(), self.critic.parameters())
+        return [torch.optim.Adam(side, lr=self.recipe.lr, betas=(0.0, 0.99), fused=True) for side in sides]
 
     def on_fit_start(self) -> None:
         """Put the images on the device."""
