@@ -121,6 +121,35 @@ def test_regularisers_are_taken_now_and_then_and_count_as_often(source, monkeypa
     assert taken == {"r1": 2, "path": 2}
 
 
+def test_regularisers_weigh_what_they_should(source, monkeypatch):
+    """gamma / 2 times the squared gradient, and 2 times the path penalty, each times the steps between two of them."""
+    module = trained(source, recipe({"r1": 0.3, "r1_every": 5, "path": 2.0, "path_every": 3}))
+    monkeypatch.setattr(adversarial, "path_penalty", lambda lengths, usual: 7 * lengths.sum() / lengths.sum())
+    descended = []
+    monkeypatch.setattr(module, "_descend", lambda side, loss: descended.append((side, loss.item())))
+    draw = torch.Generator().manual_seed(0)
+    told = module._criticise(5, draw) | module._play(3, draw)
+    told = {name.removeprefix("train/"): value.item() for name, value in told.items()}
+    assert descended == [
+        (1, pytest.approx(told["discriminator"] + 0.3 / 2 * 5 * told["r1"])),
+        (0, pytest.approx(told["generator"] + 2.0 * 3 * 7)),
+    ]
+    assert told["r1"] > 0
+
+
+def test_the_discriminator_sees_nothing_that_is_not_augmented(source, monkeypatch):
+    """With images painted over on the way: reals, fakes, and those by which the generator learns."""
+    module, seen = trained(source, recipe()), []
+    judge = module.critic.forward
+    monkeypatch.setattr(module.augment, "forward", lambda x, draw: 0 * x + 3)
+    monkeypatch.setattr(module.critic, "forward", lambda x: seen.append(bool((x == 3).all())) or judge(x))
+    monkeypatch.setattr(module, "_descend", lambda side, loss: None)
+    draw = torch.Generator().manual_seed(0)
+    module._criticise(1, draw)
+    module._play(1, draw)
+    assert seen == [True, True, True]
+
+
 def test_a_sure_discriminator_brings_augmentation(source, monkeypatch):
     """Of four steps of four reals; all are recognised, so p rises by 16 / 40."""
     monkeypatch.setattr(adversarial.Augmentation, "observe", lambda self, scores: self.seen.add_(torch.ones(2) * 4))
