@@ -90,7 +90,14 @@ class Rewriter:
         self, synthesis: Synthesis, sample: Callable[[int], Tensor], images: int = 1000, fingerprint: str = ""
     ) -> None:
         self.synthesis, self.sample, self.images, self.fingerprint = synthesis, sample, images, fingerprint
+        self._unedited = synthesis
         self._moments: dict[int, Moment] = {}
+
+    def on(self, synthesis: Synthesis) -> Rewriter:
+        """The same for the network after some edits; C stays that of the network as it was (as in the paper's code)."""
+        other = copy(self)
+        other.synthesis = synthesis
+        return other
 
     def check_layer(self, layer: int) -> None:
         """Refuse a layer that the network lacks.
@@ -104,15 +111,24 @@ class Rewriter:
                 f"layer={layer} cannot be edited: this generator's layers are {numbers[0]} to {numbers[-1]}."
             )
 
+    def channels(self, layer: int) -> int:
+        """Numbers of a layer's key."""
+        return self.synthesis.layers[str(layer)].weight.shape[1]
+
     @torch.no_grad()
-    def moment(self, layer: int) -> Moment:
-        """C of a layer's keys over all places of the sampled images; taken once, not again after edits (as there)."""
+    def moment(self, layer: int, watch: Callable[[int, int], None] | None = None) -> Moment:
+        """C of a layer's keys over all places of the sampled images; taken once, not again after edits (as there).
+
+        ``watch`` is told how many images have been seen, of how many; what it raises gives up.
+        """
         self.check_layer(layer)
         if layer not in self._moments:
-            channels = self.synthesis.layers[str(layer)].weight.shape[1]
-            found = Moment(channels, self.synthesis.constant.device)
+            found, seen = Moment(self.channels(layer), self._unedited.constant.device), 0
             for ws in self.sample(self.images).split(AT_ONCE):
-                found.add(self.synthesis.key(layer, ws)[0])
+                found.add(self._unedited.key(layer, ws)[0])
+                seen += len(ws)
+                if watch:
+                    watch(seen, self.images)
             self._moments[layer] = found
         return self._moments[layer]
 
