@@ -128,12 +128,15 @@ class RewriteSession:
             raise UserError(f"there are {MOST} contexts already: remove one.")
         self.marks = self.marks.but(context=(*others, self._mark(number, url, "context")))
 
-    def remove_context(self, number: int) -> None:
+    def unmark(self, what: str, number: int) -> None:
         """Take an image's mark back."""
-        others = tuple(mark for mark in self.marks.context if mark.number != number)
-        if others == self.marks.context:
-            raise UserError(f"image {number} is no context.")
-        self.marks = self.marks.but(context=others)
+        if what == "context":
+            left = self.marks.but(context=tuple(mark for mark in self.marks.context if mark.number != number))
+        else:
+            left = self.marks.but(**{what: None})
+        if left == self.marks:
+            raise UserError(f"image {number} has no {what} mark.")
+        self.marks = left
 
     def clear(self) -> None:
         """Take back all marks."""
@@ -235,7 +238,7 @@ class RewriteSession:
             limit: how many.
 
         Raises:
-            UserError: nothing is marked that could be looked for.
+            UserError: see `sought`.
         """
         net, found = self.edited(), []
         direction = self._direction(net, watch)
@@ -248,17 +251,25 @@ class RewriteSession:
         self.show([number for number, _ in ranked][:SHOWN])
         return ranked
 
+    def sought(self) -> tuple[Marked, ...]:
+        """What is looked for: the query, or else the context, or else the place of the paste.
+
+        Raises:
+            UserError: nothing is marked that could be looked for.
+        """
+        marks = (self.marks.query,) if self.marks.query else self.marks.context
+        marks = marks or ((self.marks.paste,) if self.marks.paste else ())
+        if not marks:
+            raise UserError("there is nothing to look for yet: paint on an image and press Search.")
+        return self._marked(marks, "context")
+
     def _maps(self, net: Synthesis, direction: Tensor, ws: Tensor) -> Tensor:
         return torch.cat([match_maps(net, self.layer, part, direction) for part in ws.split(AT_ONCE)])
 
     def _direction(self, net: Synthesis, watch: Watch = unwatched) -> Tensor:
-        marks = (self.marks.query,) if self.marks.query else self.marks.context
-        marks = marks or ((self.marks.paste,) if self.marks.paste else ())
-        if not marks:
-            raise UserError("there is nothing to look for yet: paint on an image and press Add context, or Search.")
-        rewriter, layer = self.rewriter.on(net), self.layer
+        marked, rewriter, layer = self.sought(), self.rewriter.on(net), self.layer
         c = self._moment(layer, watch).matrix(self.settings.ridge)
-        return query_direction(c, *rewriter.rows(self._marked(marks, "context"), layer))
+        return query_direction(c, *rewriter.rows(marked, layer))
 
     def _moment(self, layer: int, watch: Watch):
         return self.rewriter.moment(layer, lambda n, of: watch(Progress(f"seeing the keys of layer {layer}", n, of)))
