@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from reprise.data import scenes
@@ -65,13 +64,10 @@ class Editable:
 
 def of_scenes(generator: SceneGenerator, title: str) -> Editable:
     """A generator of scenes; its images are scenes drawn once and for all."""
-    factors = scenes.sample(IMAGES, generator.plan.buildings, seeded(SEED))
     generator.eval().requires_grad_(False)
-
-    def sample(numbers: Sequence[int]) -> Tensor:
-        return generator.ws(factors.rows(torch.as_tensor(list(numbers))).to(generator.device))
-
-    return Editable(generator.synthesis, sample, generator.fingerprint, title)
+    factors = scenes.sample(IMAGES, generator.plan.buildings, seeded(SEED))
+    styles = generator.ws(factors.to(generator.device))
+    return Editable(generator.synthesis, lambda numbers: styles[list(numbers)], generator.fingerprint, title)
 
 
 def default_generator() -> Path:
