@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+import threading
+import time
 
 import numpy as np
 import torch
@@ -57,3 +60,21 @@ def torch_box(top, left, height, width, side=16):
     mask = torch.zeros(side, side)
     mask[top : top + height, left : left + width] = 1
     return mask
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The address of a server that runs in this process."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

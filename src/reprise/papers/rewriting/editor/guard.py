@@ -77,7 +77,7 @@ class Guard:
     def known(self, name: str) -> bool:
         """Whether a host's name is one of this machine."""
         try:
-            return not self.local or ipaddress.ip_address(name).is_loopback
+            return ipaddress.ip_address(name).is_loopback or not self.local
         except ValueError:
             return name == "localhost" or (not self.local and name == socket.gethostname().lower())
 
