@@ -101,7 +101,13 @@ def error(answer, status):
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/", "text/html"), ("/editor.js", "text/javascript"), ("/editor.css", "text/css")]
+    ("path", "kind"),
+    [
+        ("/", "text/html"),
+        ("/editor.js", "text/javascript"),
+        ("/painting.js", "text/javascript"),
+        ("/editor.css", "text/css"),
+    ],
 )
 def test_the_page_needs_nothing_from_elsewhere(client, path, kind):
     answer = client.get(path)

@@ -27,7 +27,7 @@ from reprise.papers.rewriting.editor.store import SESSIONS, Seat, Store, sentenc
 from reprise.papers.rewriting.session import Settings, Watch
 
 STATIC = Path(__file__).parent / "static"
-KINDS = {"index.html": "text/html", "editor.js": "text/javascript", "editor.css": "text/css"}
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SMALL, LARGE = 4_000_000, 32_000_000  # bytes of a request
 BEAT = 0.1  # seconds between two looks at a job
 
@@ -82,15 +82,17 @@ async def _broken(request: Request, error: Exception) -> Response:
 
 
 def _files() -> list[Route]:
-    def route(path: str, name: str) -> Route:
-        content, kind = (STATIC / name).read_bytes(), KINDS[name]
+    """A route for each file of the page, read once: no path that is asked for ever reaches the disk."""
+
+    def route(path: Path) -> Route:
+        content, kind = path.read_bytes(), KINDS[path.suffix]
 
         async def endpoint(request: Request) -> Response:
             return Response(content, media_type=kind)
 
-        return Route(path, endpoint)
+        return Route("/" if path.name == "index.html" else f"/{path.name}", endpoint)
 
-    return [route("/", "index.html"), *(route(f"/{name}", name) for name in KINDS if name != "index.html")]
+    return [route(path) for path in sorted(STATIC.iterdir())]
 
 
 # What is only looked at
