@@ -162,13 +162,13 @@ async def _events(request: Request) -> Response:
 
 async def _parsed(request: Request, schema: Any) -> Any:
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
-        raise Refused(415, "the request must be of type application/json.")
+        raise Refused(415, "The request must be of type application/json.")
     try:
         return TypeAdapter(schema).validate_json(await body(request, SMALL))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         if first["type"] == "json_invalid":
-            raise Refused(400, "the request is no JSON.") from error
+            raise Refused(400, "The request is no JSON.") from error
         place = ".".join(map(str, first["loc"]))[:80] or "the request"
         raise Refused(422, f"{place}: {first['msg']}.") from error
 

@@ -69,9 +69,9 @@ class Guard:
         """Why a request is refused, if it is."""
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.known(_name(host)):
-            return f"the editor does not answer to the host {host[:80]!r}: open it under the address that it printed."
+            return f"The editor does not answer to the host {host[:80]!r}: open it under the address that it printed."
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
-            return f"pages of {origin[:80]!r} may not use the editor."
+            return f"Pages of {origin[:80]!r} may not use the editor."
         return None
 
     def known(self, name: str) -> bool:
@@ -95,7 +95,7 @@ async def body(request: Request, most: int) -> bytes:
     Raises:
         Refused: it is longer, or says so.
     """
-    too_long = Refused(413, f"the request is too large: at most {most // 1_000_000} MB.")
+    too_long = Refused(413, f"The request is too large: at most {most // 1_000_000} MB.")
     claimed = request.headers.get("content-length", "0")
     if not claimed.isdigit() or int(claimed) > most:
         raise too_long

@@ -83,7 +83,7 @@ class Store:
             if len(self._seats) >= self.most:
                 idle = next((name for name, other in self._seats.items() if not other.busy), None)
                 if idle is None:
-                    raise Refused(503, f"all {self.most} sessions are busy: try again in a moment.")
+                    raise Refused(503, f"All {self.most} sessions are busy: try again in a moment.")
                 del self._seats[idle]
                 self._gone.append(idle)
             self._seats[seat.name] = seat
@@ -100,8 +100,8 @@ class Store:
                 self._seats.move_to_end(name)
                 return self._seats[name]
         if name in self._gone:
-            raise Refused(410, f"this session was closed to make room: the editor keeps the {self.most} used last.")
-        raise Refused(404, "there is no such session: it ended with the editor that it belonged to.")
+            raise Refused(410, f"This session was closed to make room: the editor keeps the {self.most} used last.")
+        raise Refused(404, "There is no such session: it ended with the editor that it belonged to.")
 
     def start(self, seat: Seat, kind: str, task: Callable[[Watch], str]) -> None:
         """Do something in the back; it says in a sentence what came of it.
@@ -116,7 +116,7 @@ class Store:
     def check_idle(self, seat: Seat) -> None:
         """Refuse what cannot be done while something runs."""
         if seat.busy:
-            raise Refused(409, f"the session is busy ({seat.job.kind}): wait for it, or cancel it.")
+            raise Refused(409, f"The session is busy ({seat.job.kind}): wait for it, or cancel it.")
 
     def warm(self) -> None:
         """Take the second moments of all layers' keys before anybody asks, in the back, where the network is small."""
