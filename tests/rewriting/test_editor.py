@@ -102,12 +102,7 @@ def error(answer, status):
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [
-        ("/", "text/html"),
-        ("/editor.js", "text/javascript"),
-        ("/painting.js", "text/javascript"),
-        ("/editor.css", "text/css"),
-    ],
+    [("/", "html"), ("/editor.js", "javascript"), ("/painting.js", "javascript"), ("/editor.css", "css")],
 )
 def test_the_page_needs_nothing_from_elsewhere(client, path, kind):
     answer = client.get(path)

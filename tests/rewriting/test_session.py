@@ -413,3 +413,12 @@ def test_requests_go_to_json_and_come_back_all_or_none(session, editable, rewrit
     with pytest.raises(UserError, match="there is no image 2000"):
         other.load_request(json.dumps(json.loads(saved) | {"paste": [2000, url(ROOF)]}))
     assert other.marks == session.marks
+
+
+def test_large_images_are_drawn_a_few_at_a_time(session, monkeypatch):
+    assert session.at_once == 16
+    expected = session.images(range(5))
+    monkeypatch.setattr(module, "PIXELS", 2 * 16 * 16)
+    assert session.at_once == 2
+    found = session.images(range(5))
+    assert torch.allclose(found[0], expected[0], atol=1e-5)

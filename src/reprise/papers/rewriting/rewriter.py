@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -29,7 +30,8 @@ from reprise.papers.rewriting.solvers import (
 )
 from reprise.papers.rewriting.stylegan2 import Synthesis
 
-AT_ONCE = 100  # images per batch when keys are collected
+AT_ONCE = 100  # images per batch when keys are collected, fewer where a layer's maps are large
+CELLS = 2**21  # of one channel's maps, in a batch
 
 Solver = Literal["lambda", "adam_project", "closed_form", "learned_direction", "full_rank"]
 Directions = Literal["zca", "raw"]
@@ -92,6 +94,7 @@ class Rewriter:
         self.synthesis, self.sample, self.images, self.fingerprint = synthesis, sample, images, fingerprint
         self._unedited = synthesis
         self._moments: dict[int, Moment] = {}
+        self._taking = threading.Lock()
 
     def on(self, synthesis: Synthesis) -> Rewriter:
         """The same for the network after some edits; C stays that of the network as it was (as in the paper's code)."""
@@ -122,14 +125,16 @@ class Rewriter:
         ``watch`` is told how many images have been seen, of how many; what it raises gives up.
         """
         self.check_layer(layer)
-        if layer not in self._moments:
-            found, seen = Moment(self.channels(layer), self._unedited.constant.device), 0
-            for ws in self.sample(self.images).split(AT_ONCE):
-                found.add(self._unedited.key(layer, ws)[0])
-                seen += len(ws)
-                if watch:
-                    watch(seen, self.images)
-            self._moments[layer] = found
+        with self._taking:  # who comes while it is taken waits for it
+            if layer not in self._moments:
+                found, seen = Moment(self.channels(layer), self._unedited.constant.device), 0
+                side = self._unedited.layers[str(layer)].noise.shape[-1]
+                for ws in self.sample(self.images).split(max(1, min(AT_ONCE, CELLS // side**2))):
+                    found.add(self._unedited.key(layer, ws)[0])
+                    seen += len(ws)
+                    if watch:
+                        watch(seen, self.images)
+                self._moments[layer] = found
         return self._moments[layer]
 
     @torch.no_grad()

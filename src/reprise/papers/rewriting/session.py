@@ -36,9 +36,9 @@ from reprise.papers.rewriting.request_json import MOST, Mark, Marks
 from reprise.papers.rewriting.rewriter import Recipe, Rewriter
 from reprise.papers.rewriting.stylegan2 import Synthesis
 
-AT_ONCE = 16  # images drawn at once
+AT_ONCE = 16  # images drawn at once, fewer where they are large
+PIXELS = 2**21  # drawn at once
 SHOWN = 64  # images shown at once, at most
-OTHERS = 16  # images on which the harm of a layer is measured
 WHOLE = ("context", "query")  # masks that may have several pieces
 UNITS = 64  # switched off in a removal, or half of a layer's channels
 
@@ -102,6 +102,11 @@ class RewriteSession:
     def size(self) -> int:
         """Pixels of an image's side."""
         return self.editable.synthesis.size
+
+    @property
+    def at_once(self) -> int:
+        """Images drawn at once, and looked at to see what harm a layer does."""
+        return max(1, min(AT_ONCE, PIXELS // self.size**2))
 
     # What is marked
 
@@ -205,7 +210,7 @@ class RewriteSession:
     def images(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images ``[n, 3, size, size]``, about -1..1, as they were and as they are."""
         self._check(numbers)
-        parts = [self.stack.before_and_after(ws) for ws in self.editable.sample(numbers).split(AT_ONCE)]
+        parts = [self.stack.before_and_after(ws) for ws in self.editable.sample(numbers).split(self.at_once)]
         before, after = zip(*parts, strict=True)
         return torch.cat(before), torch.cat(after)
 
@@ -325,7 +330,7 @@ class RewriteSession:
         for number in layers:
             self._moment(number, watch)
         marked = {mark.number for _, mark in self.marks.named()}
-        others = [n for n in range(self.editable.images) if n not in marked][:OTHERS]
+        others = [n for n in range(self.editable.images) if n not in marked][: self.at_once]
         found = choose(
             rewriter,
             requests,

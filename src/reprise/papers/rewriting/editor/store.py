@@ -20,7 +20,7 @@ log = logging.getLogger("reprise")
 SESSIONS = 32
 WORKERS = 2
 REMEMBERED = 1000  # sessions that made room
-WARMED = 128  # pixels of a network that is small
+SMALL = 128  # pixels of a network that is quick
 
 
 class Job:
@@ -78,7 +78,8 @@ class Store:
         Raises:
             Refused: there are too many, and all are busy.
         """
-        seat = Seat(secrets.token_urlsafe(16), RewriteSession(self.editable, self.rewriter))
+        shown = 24 if self.editable.synthesis.size <= SMALL else 8
+        seat = Seat(secrets.token_urlsafe(16), RewriteSession(self.editable, self.rewriter, shown))
         with self._lock:
             if len(self._seats) >= self.most:
                 idle = next((name for name, other in self._seats.items() if not other.busy), None)
@@ -119,14 +120,14 @@ class Store:
             raise Refused(409, f"The session is busy ({seat.job.kind}): wait for it, or cancel it.")
 
     def warm(self) -> None:
-        """Take the second moments of all layers' keys before anybody asks, in the back, where the network is small."""
+        """Take the second moments of all layers' keys before anybody asks, in the back, where the network is quick."""
 
         def take() -> None:
             for layer in self.editable.synthesis.numbers:
                 if not self._closed.is_set():
                     self.rewriter.moment(layer)
 
-        if self.editable.synthesis.size <= WARMED:
+        if self.editable.synthesis.size <= SMALL:
             threading.Thread(target=take, name="moments", daemon=True).start()
 
     def close(self) -> None:
