@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
+import signal
 import socket
+import subprocess
 import sys
 
 import harness
+import httpx
 import pytest
 import torch
 from PIL import Image
@@ -119,6 +123,24 @@ def test_a_port_that_is_taken_is_named(script):
         port = taken.getsockname()[1]
         done = script("editor.py", f"port={port}", "open=false", "generator.path=small.safetensors")
     assert f"cannot listen on 127.0.0.1, port {port}" in done.err
+
+
+def test_the_editor_says_where_it_is_and_ends_when_told(tmp_path):
+    pytest.importorskip("uvicorn", reason="the extra [editor] is not installed")
+    SceneGenerator(PLAN).save(tmp_path / "small.safetensors")
+    command = [sys.executable, str(harness.ROOT / "scripts" / "editor.py"), "port=0", "open=false"]
+    with subprocess.Popen(
+        [*command, f"generator.path={tmp_path / 'small.safetensors'}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as editor:
+        try:
+            line = editor.stdout.readline().decode()
+            address = re.search(r"edit it at (http://127\.0\.0\.1:\d+/) ", line)
+            assert address, line
+            assert httpx.get(address[1]).status_code == 200
+        finally:
+            editor.send_signal(signal.SIGINT)
+            rest = editor.communicate(timeout=20)[0]
+    assert (editor.returncode, rest) == (0, b"")
 
 
 @pytest.mark.parametrize("name", ["edit.py", "editor.py"])

@@ -16,6 +16,7 @@ from PIL import Image
 from studio import ROOF, WALL, pixels_of, serving, small, torch_box, url
 
 pytest.importorskip("uvicorn", reason="the extra [editor] is not installed")
+from reprise.papers.rewriting.editor import guard
 from reprise.papers.rewriting.editor import store as store_module
 from reprise.papers.rewriting.editor.app import make_app
 from reprise.papers.rewriting.session import RewriteSession
@@ -418,6 +419,18 @@ def test_wrong_content_is_refused_in_a_sentence(tab, path, content, status, why)
 def test_malformed_bodies_are_refused(tab, content, status, why):
     headers = {"content-type": "application/json"}
     assert why in error(tab.client.post(f"{tab.base}/show", content=content, headers=headers), status)
+    assert tab.get().status_code == 200
+
+
+def test_bodies_without_end_are_given_up(tab, monkeypatch):
+    monkeypatch.setattr(guard, "DRAINED", 1_000_000)
+
+    def endless():
+        while True:
+            yield b" " * 1_000_000
+
+    with contextlib.suppress(httpx.NetworkError):  # who goes on sending may miss the answer
+        assert tab.client.post(f"{tab.base}/show", content=endless()).status_code == 413
     assert tab.get().status_code == 200
 
 

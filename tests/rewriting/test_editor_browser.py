@@ -235,7 +235,11 @@ def test_everything_can_be_done_with_keys(page):
 
 def test_strength_order_and_original(page):
     mark(page)
+    page.get("name").fill("mine")
     page.press("execute").press("execute")
+    assert page.get("edits").locator(".name").all_inner_texts() == ["mine", "image 0 into 1"]
+    page.press("down-0")
+    assert page.get("edits").locator(".name").all_inner_texts() == ["image 0 into 1", "mine"]
     both = page.shown(3)
     page.press("remove-0")
     assert not torch.equal(page.shown(3), both)

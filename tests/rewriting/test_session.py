@@ -401,6 +401,17 @@ def test_edits_of_a_file_are_loaded_all_or_none(session, tmp_path):
     assert len(session.stack.edits) == 2
 
 
+def test_edits_are_bounded(session, tmp_path, monkeypatch):
+    ready(session).execute()
+    path = session.save_edits(tmp_path / "edits.safetensors")
+    monkeypatch.setattr(module, "EDITS", 2)
+    session.load_edits(path)
+    for act in (session.execute, lambda: session.load_edits(path)):
+        with pytest.raises(UserError, match="a session has room for 2 edits"):
+            act()
+    assert len(session.stack.edits) == 2
+
+
 def test_requests_go_to_json_and_come_back_all_or_none(session, editable, rewriter):
     ready(session).query(9, url(ROOF))
     saved = session.save_request()

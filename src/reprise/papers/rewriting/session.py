@@ -39,6 +39,7 @@ from reprise.papers.rewriting.stylegan2 import Synthesis
 AT_ONCE = 16  # images drawn at once, fewer where they are large
 PIXELS = 2**21  # drawn at once
 SHOWN = 64  # images shown at once, at most
+EDITS = 100  # of a session, at most
 WHOLE = ("context", "query")  # masks that may have several pieces
 UNITS = 64  # switched off in a removal, or half of a layer's channels
 
@@ -304,6 +305,7 @@ class RewriteSession:
         return self._add(self.removals(), name or "erased what was marked", watch)
 
     def _add(self, requests: Sequence[Request], name: str, watch: Watch) -> Edit:
+        self._check_room(1)
         rewriter, settings = self.rewriter.on(self.edited()), self.settings
         recipe, self.candidates = self._recipe(rewriter, requests, watch)
         self._moment(recipe.layer, watch)
@@ -340,6 +342,10 @@ class RewriteSession:
         )
         return recipe.at(found[0].layer, found[0].rank), found
 
+    def _check_room(self, more: int) -> None:
+        if len(self.stack.edits) + more > EDITS:
+            raise UserError(f"a session has room for {EDITS} edits: take some off first.")
+
     def undo(self) -> Edit:
         """Take the last edit off."""
         return self.stack.undo()
@@ -375,9 +381,10 @@ class RewriteSession:
         Raises:
             UserError: no such file, or edits of another generator.
         """
-        before = list(self.stack.edits)
+        before, found = list(self.stack.edits), load_edits(path)
+        self._check_room(len(found))
         try:
-            for edit in load_edits(path):
+            for edit in found:
                 self.stack.push(edit)
         except UserError:
             self.stack.edits = before

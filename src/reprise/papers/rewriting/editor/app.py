@@ -161,10 +161,11 @@ async def _events(request: Request) -> Response:
 
 
 async def _parsed(request: Request, schema: Any) -> Any:
+    content = await body(request, SMALL)
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
         raise Refused(415, "The request must be of type application/json.")
     try:
-        return TypeAdapter(schema).validate_json(await body(request, SMALL))
+        return TypeAdapter(schema).validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         if first["type"] == "json_invalid":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import webbrowser
@@ -35,4 +36,5 @@ def serve(editable: Editable, host: str, port: int, show: bool) -> None:
     if show:
         webbrowser.open(address)
     config = uvicorn.Config(make_app(editable, local), log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])

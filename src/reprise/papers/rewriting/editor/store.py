@@ -100,7 +100,8 @@ class Store:
             if name in self._seats:
                 self._seats.move_to_end(name)
                 return self._seats[name]
-        if name in self._gone:
+            gone = name in self._gone
+        if gone:
             raise Refused(410, f"This session was closed to make room: the editor keeps the {self.most} used last.")
         raise Refused(404, "There is no such session: it ended with the editor that it belonged to.")
 
