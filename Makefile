@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint table figures view sync reproduce clean
+.PHONY: help run test lint table figures editor view sync reproduce clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: $(READY) ## unit and smoke tests: offline, no GPU, no account
 lint: $(READY) ## ruff
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+editor: $(READY) ## edit a generator in the browser (rewriting)
+	$(BIN)/python scripts/editor.py
 
 table: $(READY) ## paper against ours, from the finished runs
 	$(BIN)/python scripts/table.py all

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -113,6 +115,22 @@ def test_edits_of_another_generator_are_refused(generator):
         stack.push(Edit(9, torch.zeros(1, 1, 3, 3), torch.zeros(1, 1)))
     with pytest.raises(UserError, match="belongs to another generator"):
         stack.push(Edit(4, torch.zeros(7, 1, 3, 3), torch.zeros(1, 5), name="x"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"lam": torch.zeros(())},
+        {"lam": torch.zeros(5, 2, 3, 3)},
+        {"lam": torch.zeros(5, 1, 1, 1)},
+        {"lam": torch.full((5, 1, 3, 3), float("nan"))},
+        {"directions": torch.zeros(5)},
+        {"strength": float("inf")},
+    ],
+)
+def test_damaged_edits_are_refused(generator, damage):
+    with pytest.raises(UserError, match="the edit mine is damaged"):
+        EditStack(generator.synthesis).push(replace(edit(4, name="mine"), **damage))
 
 
 def test_generators_are_saved_whole(tmp_path, generator, ws):

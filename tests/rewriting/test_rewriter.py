@@ -7,6 +7,7 @@ import torch
 
 from reprise.data import scenes
 from reprise.errors import UserError
+from reprise.papers.rewriting import rewriter as module
 from reprise.papers.rewriting.edits import EditStack
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
 from reprise.papers.rewriting.memory import Moment, busiest, project
@@ -50,6 +51,24 @@ def test_the_moment_is_that_of_the_sampled_images_and_taken_once(rewriter, monke
     expected.add(keys)
     assert torch.allclose(rewriter.moment(4).matrix(), expected.matrix(), atol=1e-6)
     monkeypatch.setattr(rewriter, "sample", lambda count: pytest.fail("sampled again"))
+    assert rewriter.moment(4).count == 20 * 8 * 8
+
+
+def test_large_maps_are_seen_a_few_at_a_time(rewriter, monkeypatch):
+    expected = rewriter.moment(5).matrix()
+    rewriter._moments.clear()
+    monkeypatch.setattr(module, "CELLS", 3 * 16 * 16)
+    seen = []
+    assert torch.allclose(rewriter.moment(5, lambda n, of: seen.append((n, of))).matrix(), expected, atol=1e-6)
+    assert seen == [(n, 20) for n in (*range(3, 20, 3), 20)]
+
+
+def test_who_watches_the_moment_can_give_up(rewriter):
+    def stop(seen, images):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rewriter.moment(4, stop)
     assert rewriter.moment(4).count == 20 * 8 * 8
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -123,7 +124,13 @@ def check_fits(edit: Edit, synthesis: Network, fingerprint: str) -> None:
             f"the edit {edit.name or 'without a name'} was made for the generator {edit.fingerprint}, this one is "
             f"{fingerprint}: make it again for this one."
         )
-    weight = synthesis.layers[str(edit.layer)].weight
+    weight, lam, d = synthesis.layers[str(edit.layer)].weight, edit.lam, edit.directions
+    shaped = lam.dim() == 4 and d.dim() == 2 and lam.shape[1] == len(d) and lam.shape[2:] == weight.shape[2:]
+    if not (shaped and math.isfinite(edit.strength) and lam.isfinite().all() and d.isfinite().all()):
+        raise UserError(
+            f"the edit {edit.name or 'without a name'} is damaged: Lambda and D of shapes {tuple(lam.shape)} and "
+            f"{tuple(d.shape)} or numbers that are not finite are no change of a layer."
+        )
     found = (edit.lam.shape[0], edit.directions.shape[1])
     if found != tuple(weight.shape[:2]):
         raise UserError(
@@ -136,7 +143,7 @@ def save_edits(path: Path, edits: Sequence[Edit]) -> Path:
     """Write edits as one small safetensors file, beside and renamed."""
     tensors, header = {}, {"edits": str(len(edits))}
     for i, edit in enumerate(edits):
-        tensors |= {f"{i}.lambda": edit.lam.cpu().contiguous(), f"{i}.directions": edit.directions.cpu().contiguous()}
+        tensors |= {f"{i}.lambda": edit.lam.cpu().clone(), f"{i}.directions": edit.directions.cpu().clone()}
         about = {"layer": edit.layer, "fingerprint": edit.fingerprint, "name": edit.name, "strength": edit.strength}
         header |= {f"{i}.{key}": str(value) for key, value in about.items()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,11 @@ class Network(nn.Module):
         """Numbers of the layers that can be edited."""
         return range(2, len(self.layers) + 2)
 
+    @staticmethod
+    def side(number: int) -> int:
+        """Height and width of a layer's value."""
+        return 4 * 2 ** ((number - 1) // 2)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""

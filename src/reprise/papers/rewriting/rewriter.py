@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -29,7 +30,8 @@ from reprise.papers.rewriting.solvers import (
     solve_lambda,
 )
 
-AT_ONCE = 100  # images per batch when keys are collected
+AT_ONCE = 100  # images per batch when keys are collected, fewer where a layer's maps are large
+CELLS = 2**21  # of one channel's maps, in a batch
 
 Solver = Literal["lambda", "adam_project", "closed_form", "learned_direction", "full_rank"]
 Directions = Literal["zca", "raw"]
@@ -90,7 +92,15 @@ class Rewriter:
         self, synthesis: Network, sample: Callable[[int], Tensor], images: int = 1000, fingerprint: str = ""
     ) -> None:
         self.synthesis, self.sample, self.images, self.fingerprint = synthesis, sample, images, fingerprint
+        self._unedited = synthesis
         self._moments: dict[int, Moment] = {}
+        self._taking = threading.Lock()
+
+    def on(self, synthesis: Network) -> Rewriter:
+        """The same for the network after some edits; C stays that of the network as it was (as in the paper's code)."""
+        other = copy(self)
+        other.synthesis = synthesis
+        return other
 
     def check_layer(self, layer: int) -> None:
         """Refuse a layer that the network lacks.
@@ -104,16 +114,27 @@ class Rewriter:
                 f"layer={layer} cannot be edited: this generator's layers are {numbers[0]} to {numbers[-1]}."
             )
 
+    def channels(self, layer: int) -> int:
+        """Numbers of a layer's key."""
+        return self.synthesis.layers[str(layer)].weight.shape[1]
+
     @torch.no_grad()
-    def moment(self, layer: int) -> Moment:
-        """C of a layer's keys over all places of the sampled images; taken once, not again after edits (as there)."""
+    def moment(self, layer: int, watch: Callable[[int, int], None] | None = None) -> Moment:
+        """C of a layer's keys over all places of the sampled images; taken once, not again after edits (as there).
+
+        ``watch`` is told how many images have been seen, of how many; what it raises gives up.
+        """
         self.check_layer(layer)
-        if layer not in self._moments:
-            channels = self.synthesis.layers[str(layer)].weight.shape[1]
-            found = Moment(channels, self.synthesis.device)
-            for ws in self.sample(self.images).split(AT_ONCE):
-                found.add(self.synthesis.key(layer, ws)[0])
-            self._moments[layer] = found
+        with self._taking:  # who comes while it is taken waits for it
+            if layer not in self._moments:
+                found, seen = Moment(self.channels(layer), self._unedited.device), 0
+                at_once = max(1, min(AT_ONCE, CELLS // self._unedited.side(layer) ** 2))
+                for ws in self.sample(self.images).split(at_once):
+                    found.add(self._unedited.key(layer, ws)[0])
+                    seen += len(ws)
+                    if watch:
+                        watch(seen, self.images)
+                self._moments[layer] = found
         return self._moments[layer]
 
     @torch.no_grad()

@@ -1,0 +1,47 @@
+"""Edit a generator's rules in the browser: copy, paste, mark the context, execute; the paper's method (rewriting).
+
+python scripts/editor.py                                the generator of scenes that comes with the suite
+python scripts/editor.py generator.path=my.safetensors  another one
+python scripts/editor.py port=8200 open=false
+
+It listens on this machine alone, keeps its sessions in memory until Ctrl-C, and needs no internet.
+
+  generator.path=FILE  what is edited
+  host=ADDRESS         where to listen (default: 127.0.0.1, which only this machine reaches)
+  port=NUMBER          (default: 8123); 0 = any free one
+  open=true|false      whether to open a browser (default: true)
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from reprise.cli import command_line
+from reprise.errors import UserError
+from reprise.words import options_of, switch, whole
+
+OPTIONS = {"generator.path": "", "host": "127.0.0.1", "port": "8123", "open": "true"}
+
+
+@command_line
+def main() -> None:
+    """Exit codes as for train.py: 0 all went well, 2 the input was wrong."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(__doc__.strip())
+        return
+    options = options_of(words, OPTIONS)
+    port, show = whole(options, "port", 0, 65535), switch(options, "open")
+    if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("starlette") is None:
+        raise UserError("the editor needs two more packages: pip install -e '.[editor]', or run it by make editor.")
+    from reprise.papers.rewriting import editable
+    from reprise.papers.rewriting.editor.serve import serve
+
+    path = options["generator.path"]
+    serve(editable.load(Path(path).expanduser() if path else None), options["host"], port, show)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""``key=value`` words of the scripts that are not composed by Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reprise.data.store import did_you_mean
+from reprise.errors import UserError
+
+
+def options_of(words: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """What the words say, and the defaults of what they do not.
+
+    Raises:
+        UserError: a word that is no option, one that is said twice, or one without a value.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in defaults or "=" not in word:
+            known = ", ".join(f"{name}=" for name in defaults)
+            raise UserError(f"{word!r} is no option{did_you_mean(key, defaults)}; known are {known} (see --help).")
+        if key in found:
+            raise UserError(f"{key}= is given twice: keep one.")
+        if not value:
+            raise UserError(f"{key}= has no value: give one, or leave it out (see --help).")
+        found[key] = value
+    return {**defaults, **found}
+
+
+def whole(options: Mapping[str, str], key: str, least: int, most: int) -> int:
+    """An option's value as a whole number.
+
+    Raises:
+        UserError: it is none, or out of its range.
+    """
+    text = options[key]
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise UserError(f"{key}={text} cannot be: give a whole number from {least} to {most}.")
+    return int(text)
+
+
+def switch(options: Mapping[str, str], key: str) -> bool:
+    """An option's value as yes or no.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if options[key] not in ("true", "false"):
+        raise UserError(f"{key}={options[key]} cannot be: give true or false.")
+    return options[key] == "true"

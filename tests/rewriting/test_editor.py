@@ -1,0 +1,534 @@
+"""The editor's server: what it answers, what it refuses, and that it stays up."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from studio import ROOF, WALL, pixels_of, serving, small, torch_box, url
+
+pytest.importorskip("uvicorn", reason="the extra [editor] is not installed")
+from reprise.papers.rewriting.editor import guard
+from reprise.papers.rewriting.editor import store as store_module
+from reprise.papers.rewriting.editor.app import make_app
+from reprise.papers.rewriting.session import RewriteSession
+
+
+@pytest.fixture(scope="module")
+def editable():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def client(editable):
+    """Of one server for all tests: whatever it is sent, it stays up."""
+    with new_client(editable, most=4) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def new_client(editable, **options):
+    with (
+        serving(make_app(editable, **options)) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        yield client
+
+
+class Tab:
+    """A page's side of a session."""
+
+    def __init__(self, client):
+        self.client = client
+        self.state = client.post("/api/sessions", json={}).json()
+        self.base = f"/api/sessions/{self.state['id']}"
+
+    def post(self, path, **content):
+        return self.client.post(f"{self.base}/{path}", json=content)
+
+    def do(self, path, **content):
+        answer = self.post(path, **content)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def get(self, path=""):
+        return self.client.get(f"{self.base}{path}")
+
+    def ready(self):
+        self.do("settings", layer=5, rank=1, steps=20, ridge=0.1)
+        self.do("mark", what="copy", number=0, mask=url(ROOF))
+        for what, number in (("paste", 1), ("context", 2), ("context", 3)):
+            self.do("mark", what=what, number=number, mask=url(WALL))
+        return self
+
+    def events(self):
+        """All events until what runs has ended."""
+        lines = self.get("/events").text.split("\n\n")
+        pairs = [event.split("\n", 1) for event in lines if event]
+        return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
+
+    def wait(self):
+        return self.events()[-1][1]
+
+    def images(self, numbers="0-5"):
+        return self.get(f"/images?numbers={numbers}").json()
+
+
+@pytest.fixture
+def tab(client):
+    return Tab(client)
+
+
+def error(answer, status):
+    """The one sentence of a refusal."""
+    assert answer.status_code == status, answer.text
+    sentence = answer.json()["error"]
+    assert sentence.endswith(".")
+    assert len(sentence) < 300
+    assert "\n" not in sentence
+    assert "Traceback" not in sentence
+    return sentence
+
+
+# What it answers
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/", "html"), ("/editor.js", "javascript"), ("/painting.js", "javascript"), ("/editor.css", "css")],
+)
+def test_the_page_needs_nothing_from_elsewhere(client, path, kind):
+    answer = client.get(path)
+    assert answer.headers["content-type"].startswith(f"text/{kind}")
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "http://" not in answer.text.replace("http://www.w3.org/", "")
+    assert "https://" not in answer.text
+
+
+def test_a_new_session_says_what_can_be_edited(tab, editable):
+    state = tab.state
+    assert (state["size"], state["images"], state["title"]) == (16, 1000, "small")
+    assert state["layers"] == [{"number": n, "side": s} for n, s in ((2, 4), (3, 8), (4, 8), (5, 16), (6, 16))]
+    assert (state["fingerprint"], state["busy"], state["edits"]) == (editable.fingerprint, None, [])
+    assert tab.get().json() == state
+
+
+def test_images_are_those_of_the_session(tab, editable):
+    found = tab.images("0,7")
+    before, _ = RewriteSession(editable).images([0, 7])
+    expected = ((before[1].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(pixels_of(found["7"]["before"])[..., :3], expected)
+    assert found["7"]["before"] == found["7"]["after"]
+    assert found["7"]["match"] is None
+
+
+def test_from_copy_to_edit_and_back(tab):
+    plain = tab.ready().images()
+    assert [mark["what"] for mark in tab.get().json()["marks"]] == ["copy", "paste", "context", "context"]
+    started = tab.do("execute", name="mine")
+    assert started["busy"]["kind"] == "Execute"
+    events = tab.events()
+    assert events[-1][0] == "end"
+    end = events[-1][1]
+    assert end["edits"] == [{"name": "mine", "layer": 5, "rank": 1, "strength": 1.0}]
+    assert (end["message"], end["failed"]) == ("Layer 5 changed by a rank of 1: mine.", False)
+    assert end["version"] > started["version"]
+    changed = tab.images()
+    assert all(changed[n]["after"] != plain[n]["after"] for n in changed)
+    assert all(changed[n]["before"] == plain[n]["before"] for n in changed)
+    tab.do("strength", place=0, strength=0.0)
+    assert tab.images() == plain
+    tab.do("strength", place=0, strength=1.0)
+    assert tab.images() == changed
+    assert tab.do("undo")["message"] == "Undone: mine."
+    assert tab.images() == plain
+
+
+def test_progress_is_told_while_it_works(tab, monkeypatch):
+    steps = iter(range(1, 100))
+    go = threading.Event()
+
+    def slow(session, name, watch):
+        for _ in range(3):
+            watch(store_module.Progress("working", next(steps), 3, 0.5))
+            go.wait(0.3)
+        raise store_module.UserError("the mask is empty: paint a larger one.")
+
+    monkeypatch.setattr(RewriteSession, "execute", slow)
+    tab.ready().do("execute")
+    events = tab.events()
+    assert [name for name, _ in events] == ["progress"] * (len(events) - 1) + ["end"]
+    assert ("working", 2, 3, 0.5) in [
+        (e["phase"], e["step"], e["steps"], e["loss"]) for name, e in events if name == "progress"
+    ]
+    assert (events[-1][1]["message"], events[-1][1]["failed"]) == ("The mask is empty: paint a larger one.", True)
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    """Execute goes on until it is cancelled."""
+
+    def execute(session, name, watch):
+        while True:
+            watch(store_module.Progress("working", 1, 2))
+            time.sleep(0.01)
+
+    monkeypatch.setattr(RewriteSession, "execute", execute)
+
+
+def test_other_requests_are_answered_meanwhile(tab, client, endless):
+    tab.ready().do("execute")
+    other = Tab(client).ready()
+    assert len(other.images()) == 6
+    assert len(tab.images()) == 6
+    assert tab.get().json()["busy"]["kind"] == "Execute"
+    tab.do("mark", what="context", number=9, mask=url(ROOF))  # marks may be prepared for the next edit
+    for path, content in (("execute", {}), ("search", {}), ("undo", {}), ("move", {"place": 0, "to": 0})):
+        assert "The session is busy (Execute)" in error(tab.post(path, **content), 409)
+    assert "busy" in error(client.put(f"{tab.base}/request", content=b"{}"), 409)
+    tab.do("cancel")
+    assert tab.wait()["message"] == "Cancelled; nothing was changed."
+
+
+def test_a_job_that_fails_is_said_to_and_leaves_the_session_usable(tab, monkeypatch):
+    def broken(session, name, watch):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RewriteSession, "execute", broken)
+        tab.ready().do("execute")
+        end = tab.wait()
+    assert end["failed"]
+    assert end["message"] == "Execute failed for a reason that the editor's terminal shows."
+    tab.do("execute")
+    assert len(tab.wait()["edits"]) == 1
+
+
+def test_what_is_missing_is_said_at_once(tab):
+    assert error(tab.post("execute"), 422) == "There is nothing to copy yet: paint on an image and press Copy."
+    assert "Nothing is marked" in error(tab.post("erase"), 422)
+    assert "nothing to look for" in error(tab.post("search"), 422)
+    assert "nothing to look for" in error(tab.get("/images?numbers=0&matches=1"), 422)
+    assert error(tab.post("undo"), 422) == "There is no edit to undo."
+
+
+def test_a_search_shows_the_best_and_matches_glow(tab, editable):
+    tab.do("settings", layer=5, rank=1, steps=20, ridge=0.1)
+    tab.do("mark", what="query", number=7, mask=url(WALL))
+    tab.do("show", numbers="0-9")
+    tab.do("search")
+    end = tab.wait()
+    session = RewriteSession(editable)
+    session.settings = session.settings.__class__(layer=5)
+    session.query(7, url(WALL))
+    assert end["shown"] == [number for number, _ in session.search(10)]
+    assert end["message"] == f"The 10 images that match best; image {end['shown'][0]} first."
+    best = end["shown"][0]
+    glow = pixels_of(tab.get(f"/images?numbers={best}&matches=1").json()[str(best)]["match"])
+    assert glow.shape == (16, 16, 4)
+    assert glow[..., 3].max() > 200 > glow[..., 3].min()
+
+
+def test_an_erasure_and_a_choice_of_layer(tab):
+    tab.do("settings", layer="auto", rank=1, steps=5, ridge=0.1)
+    tab.do("mark", what="context", number=2, mask=url(WALL))
+    tab.do("erase", name="gone")
+    end = tab.wait()
+    assert end["edits"][0]["name"] == "gone"
+    assert end["edits"][0]["layer"] == end["candidates"][0]["layer"]
+
+
+def test_masks_come_back_cleaned_with_what_was_noticed(tab):
+    state = tab.do("mark", what="copy", number=0, mask=url(ROOF, (60, 60, 2, 2)))
+    (mark,) = state["marks"]
+    assert mark["warnings"] == ["The copy mask had 1 stray piece, left out."]
+    assert np.array_equal(pixels_of(mark["mask"])[..., 3] > 0, torch_box(2, 2, 4, 4).bool().numpy())
+    assert tab.do("unmark", what="copy", number=0)["marks"] == []
+
+
+def test_the_view_is_kept(tab):
+    tab.do("show", numbers="3, 8-9")
+    tab.do("original", on=True)
+    state = tab.get().json()
+    assert (state["shown"], state["original"]) == ([3, 8, 9], True)
+
+
+def test_files_go_out_and_come_back_into_another_session(tab, client):
+    tab.ready().do("execute", name="mine")
+    changed = tab.wait() and tab.images()
+    other = Tab(client)
+    request, edits = tab.get("/request.json"), tab.get("/edits.safetensors")
+    assert 'filename="edits.safetensors"' in edits.headers["content-disposition"]
+    assert client.put(f"{other.base}/request", content=request.content).json()["marks"] == tab.get().json()["marks"]
+    assert client.put(f"{other.base}/edits", content=edits.content).json()["message"] == "Edits loaded."
+    assert other.images() == changed
+    page = Image.open(io.BytesIO(tab.get("/grid.png").content))
+    assert page.size == (8 * 18 - 2, 3 * 38 - 4)
+
+
+def test_each_tab_has_its_own_session(tab, client):
+    other = Tab(client)
+    tab.ready()
+    assert len(tab.get().json()["marks"]) == 4
+    assert other.get().json()["marks"] == []
+
+
+# Sessions are bounded
+
+
+def test_the_session_that_was_not_used_for_longest_makes_room(client):
+    tabs = [Tab(client) for _ in range(4)]
+    tabs[0].get()
+    newest = Tab(client)
+    assert "closed to make room: the editor keeps the 4 used last" in error(tabs[1].get(), 410)
+    assert "closed to make room" in error(tabs[1].post("undo"), 410)
+    for kept in (tabs[0], tabs[2], tabs[3], newest):
+        assert kept.get().status_code == 200
+    assert error(client.get("/api/sessions/nobody"), 404).startswith("There is no such session")
+
+
+def test_a_busy_session_makes_no_room(client, endless):
+    busy = Tab(client).ready()
+    busy.do("execute")
+    others = [Tab(client) for _ in range(4)]
+    assert busy.get().status_code == 200
+    assert others[0].get().status_code == 410
+    busy.do("cancel")
+    busy.wait()
+
+
+def test_no_room_is_said_when_all_are_busy(editable, endless):
+    with new_client(editable, most=1) as client:
+        busy = Tab(client).ready()
+        busy.do("execute")
+        assert "All 1 sessions are busy" in error(client.post("/api/sessions", json={}), 503)
+        busy.do("cancel")
+        busy.wait()
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "[::1", "10.0.0.1", "a@evil.org:80"],
+)
+def test_other_hosts_names_are_refused(client, host):
+    assert "does not answer to the host" in error(client.get("/", headers={"host": host}), 403)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST", "[::1]:8000", "127.8.8.8"])
+def test_the_loopbacks_names_are_good(client, host):
+    assert client.get("/", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(("host", "status"), [("10.0.0.1:8000", 200), ("evil.example", 403), ("localhost", 200)])
+def test_beyond_the_loopback_addresses_are_good_and_names_are_not(editable, host, status):
+    with new_client(editable, local=False) as client:
+        assert client.get("/", headers={"host": host}).status_code == status
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "http://127.0.0.1:9999",
+        "http://127.0.0.1:PORT.evil.example",
+        "https://localhost:PORT",
+        "",
+    ],
+)
+def test_pages_of_other_sites_are_refused(client, tab, origin):
+    answer = client.post(
+        f"{tab.base}/undo", json={}, headers={"origin": origin.replace("PORT", str(client.base_url.port))}
+    )
+    assert "may not use the editor" in error(answer, 403)
+
+
+def test_its_own_page_is_not(client, tab):
+    here = str(client.base_url).rstrip("/")
+    assert client.post(f"{tab.base}/clear", json={}, headers={"origin": here}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../pyproject.toml", "/..%2f..%2fapp.py", "/static/../app.py", "/%2e%2e/app.py", "/etc/passwd", "/editor.py"],
+)
+def test_no_other_file_is_served(client, path):
+    assert "is nothing the editor knows" in error(client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status", "why"),
+    [
+        ("show", {"numbers": "0-1000000"}, 422, "images that are not there"),
+        ("show", {"numbers": "0-999"}, 422, "too many images at once: choose 1 to 64"),
+        ("show", {"numbers": "0," * 600}, 422, "numbers: String should have at most"),
+        ("show", {"numbers": [1, 2]}, 422, "numbers: Input should be a valid string"),
+        ("show", {}, 422, "numbers: Field required"),
+        ("show", {"numbers": "1", "more": 1}, 422, "more: Extra inputs are not permitted"),
+        ("mark", {"what": "copy", "number": 5000, "mask": url(ROOF)}, 422, "There is no image 5000"),
+        ("mark", {"what": "copy", "number": True, "mask": url(ROOF)}, 422, "number: Input should be a valid integer"),
+        ("mark", {"what": "copy", "number": 1, "mask": url()}, 422, "The copy mask is empty"),
+        ("mark", {"what": "copy", "number": 1, "mask": "x" * 3_100_000}, 422, "mask: String should have at most"),
+        ("mark", {"what": "all", "number": 1, "mask": url(ROOF)}, 422, "what: Input should be"),
+        ("unmark", {"what": "context", "number": 1}, 422, "Image 1 has no context mark"),
+        ("settings", {"layer": 30}, 422, "Layer=30 cannot be edited"),
+        ("settings", {"layer": 5, "steps": 10**9}, 422, "steps: Input should be less than or equal to 5000"),
+        ("settings", {"layer": 5, "ridge": "lots"}, 422, "ridge: Input should be a valid number"),
+        ("original", {"on": "yes"}, 422, "on: Input should be a valid boolean"),
+        ("strength", {"place": 0, "strength": 1}, 422, "There is no edit 0: there are 0"),
+        ("strength", {"place": 0, "strength": 10**400}, 422, "strength: "),
+        ("strength", {"place": -1, "strength": 1}, 422, "place: "),
+        ("move", {"place": 0, "to": 1}, 422, "There is no edit 0"),
+        ("remove", {"place": 3}, 422, "There is no edit 3"),
+        ("execute", {"name": "x" * 81}, 422, "name: String should have at most 80"),
+        ("fly", {}, 404, "is nothing the editor knows"),
+    ],
+    ids=range(23),
+)
+def test_wrong_content_is_refused_in_a_sentence(tab, path, content, status, why):
+    assert why in error(tab.post(path, **content), status)
+    assert tab.get().status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "why"),
+    [
+        (b"", 400, "no JSON"),
+        (b"{", 400, "no JSON"),
+        (b"\xff\xfe", 400, "no JSON"),
+        (b'{"numbers": NaN}', 422, "numbers: Input should be"),
+        (b"[" * 1_000_000, 400, "no JSON"),
+        (b'{"a":' * 500_000, 400, "no JSON"),
+        (b"[]", 422, "the request: Input should be"),
+        (b"null", 422, "the request: Input should be"),
+        (b'{"numbers": "' + b"1" * 5_000_000 + b'"}', 413, "too large: at most 4 MB"),
+    ],
+    ids=range(9),
+)
+def test_malformed_bodies_are_refused(tab, content, status, why):
+    headers = {"content-type": "application/json"}
+    assert why in error(tab.client.post(f"{tab.base}/show", content=content, headers=headers), status)
+    assert tab.get().status_code == 200
+
+
+def test_bodies_without_end_are_given_up(tab, monkeypatch):
+    monkeypatch.setattr(guard, "DRAINED", 1_000_000)
+
+    def endless():
+        while True:
+            yield b" " * 1_000_000
+
+    with contextlib.suppress(httpx.NetworkError):  # who goes on sending may miss the answer
+        assert tab.client.post(f"{tab.base}/show", content=endless()).status_code == 413
+    assert tab.get().status_code == 200
+
+
+def test_bodies_that_do_not_say_how_long_they_are_are_bounded_too(tab):
+    def endless():
+        for _ in range(100):
+            yield b" " * 1_000_000
+
+    headers = {"content-type": "application/json"}
+    assert "too large" in error(tab.client.post(f"{tab.base}/show", content=endless(), headers=headers), 413)
+
+
+def test_forms_of_other_sites_are_no_json(tab):
+    answer = tab.client.post(f"{tab.base}/show", data={"numbers": "1"})
+    assert "application/json" in error(answer, 415)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_other_methods_are_refused(tab, method):
+    assert "nothing the editor knows" in error(tab.client.request(method, f"{tab.base}/show"), 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "why"),
+    [
+        ("edits", b"", "The file is no file of edits"),
+        ("edits", b"\xff" * 1000, "The file is no file of edits"),
+        ("edits", b"\x00\x00\x00\x00\x00\x00\x00\x80{}", "The file is no file of edits"),
+        ("edits", b"\x80\x04cos\nsystem\n.", "The file is no file of edits"),
+        ("request", b"", "This is no edit request"),
+        ("request", b"[" * 100_000, "This is no edit request"),
+        ("request", json.dumps({"paste": [1, "file:///etc/passwd"]}).encode(), "The paste mask is no PNG data URL"),
+        ("request", json.dumps({"paste": [10**9, url(ROOF)]}).encode(), "There is no image 1000000000"),
+    ],
+    ids=range(8),
+)
+def test_wrong_files_are_refused(tab, path, content, why):
+    before = tab.get().json()
+    assert why in error(tab.client.put(f"{tab.base}/{path}", content=content), 422)
+    after = tab.get().json()
+    assert (after["marks"], after["edits"]) == (before["marks"], before["edits"])
+
+
+def test_large_files_are_refused(tab):
+    assert "at most 32 MB" in error(tab.client.put(f"{tab.base}/edits", content=b"x" * 33_000_000), 413)
+
+
+def test_a_defect_is_no_traceback(tab, monkeypatch):
+    monkeypatch.setattr(RewriteSession, "images", lambda session, numbers: 1 / 0)
+    assert "terminal shows" in error(tab.get("/images?numbers=0"), 500)
+    monkeypatch.undo()
+    assert tab.get("/images?numbers=0").status_code == 200
+
+
+def test_a_thousand_mixed_requests_lose_no_session(editable):
+    """From three tabs at once, with a good part of nonsense."""
+    with new_client(editable, most=3) as client:
+        tabs = [Tab(client).ready() for _ in range(3)]
+        failures, counts = [], []
+
+        def use(tab, seed):
+            draw, done = random.Random(seed), 0
+            acts = [
+                lambda: tab.get(),
+                lambda: tab.get(f"/images?numbers={draw.randrange(1000)}"),
+                lambda: tab.post("show", numbers=f"{draw.randrange(1200)}-{draw.randrange(1200)}"),
+                lambda: tab.post("mark", what="context", number=draw.randrange(1100), mask=url(ROOF)),
+                lambda: tab.post("unmark", what="context", number=draw.randrange(20)),
+                lambda: tab.post("mark", what="copy", number=0, mask="data:,"),
+                lambda: tab.post("settings", layer=draw.randrange(2, 9), rank=1, steps=3, ridge=0.1),
+                lambda: tab.post("execute", name=f"edit {seed}"),
+                lambda: tab.post("strength", place=draw.randrange(3), strength=draw.uniform(-4, 4)),
+                lambda: tab.post("move", place=draw.randrange(3), to=draw.randrange(3)),
+                lambda: tab.post("undo"),
+                lambda: tab.post("cancel"),
+                lambda: tab.client.post(f"{tab.base}/show", content=b"{", headers={"content-type": "application/json"}),
+                lambda: tab.client.put(f"{tab.base}/edits", content=b"no"),
+                lambda: tab.client.get(f"/{draw.random()}"),
+            ]
+            while done < 340:
+                status = draw.choice(acts)().status_code
+                done += 1
+                if status not in (200, 400, 404, 409, 422):
+                    failures.append(status)
+            counts.append(done)
+
+        threads = [threading.Thread(target=use, args=(tab, seed)) for seed, tab in enumerate(tabs)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sum(counts) >= 1000
+        assert failures == []
+        for seed, tab in enumerate(tabs):
+            end = tab.wait()
+            assert end["id"] == tab.state["id"]
+            assert {edit["name"] for edit in end["edits"]} <= {f"edit {seed}"}
+            tab.do("settings", layer=5, rank=1, steps=3, ridge=0.1)
+            tab.do("clear")
+            tab.ready().do("execute", name="last")
+            assert tab.wait()["edits"][-1]["name"] == "last"
