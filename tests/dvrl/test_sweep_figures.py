@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toy_runs import raw
 
-from reprise.panels import styles
 from reprise.evidence import Record
+from reprise.panels import styles
 from reprise.papers.dvrl.sweep_figures import INSPECTED, MOST, REMOVED, band, draw, readable
 from reprise.reported import load_reported
 
