@@ -13,7 +13,6 @@ from reprise.canvas import GREY, PALE, canvas, headline, label, legend
 from reprise.evidence import Record
 from reprise.layout import scales_of
 from reprise.panels import seeds_of, standing, styles
-from reprise.papers.crvae.artifacts import draw_latents
 from reprise.reported import Reported
 from reprise.stats import interval
 
@@ -142,6 +141,8 @@ def _bar(ax: Axes, row: int, gaps: Sequence[float], colour: str, marker: str) ->
 
 def before_and_after(reported: Reported, dataset: str, methods: Methods, output_dir: Path) -> Figure | None:
     """The latents of inputs and of their transformations, joined by lines, one method beside another (Figure 1)."""
+    from reprise.papers.crvae.artifacts import draw_latents  # needs torch
+
     frames: dict[str, tuple[Record, pd.DataFrame]] = {}
     for name in BEFORE_AND_AFTER:
         for run in sorted(methods.get(name, ()), key=lambda run: run.seed):
