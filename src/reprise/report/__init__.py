@@ -1,1 +1,1 @@
-"""The report: one page over all papers, with their tables, charts, runs and commands, that needs no network to be read."""
+"""The report: one page over all papers, with tables, charts, runs and commands, that can be read without a network."""

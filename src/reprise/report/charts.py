@@ -50,6 +50,11 @@ class Chart:
     panels: tuple[Panel, ...]
     series: tuple[Series, ...] = ()
 
+    @property
+    def toggles(self) -> bool:
+        """Whether the entries of the legend can be hidden."""
+        return any("params" in panel.spec for panel in self.panels)
+
 
 @dataclass(frozen=True)
 class Picture:

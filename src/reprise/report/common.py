@@ -1,4 +1,4 @@
-"""The charts that every paper gets from its records and the ``display`` of its reported.yaml; see `drawings` for pictures."""
+"""The charts that every paper gets from its records and the ``display`` of its reported.yaml."""
 
 from __future__ import annotations
 

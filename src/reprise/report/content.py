@@ -16,6 +16,7 @@ from reprise.report.charts import Chart, Picture
 from reprise.report.runs import RunGroup, run_groups
 from reprise.reported import SCALES, Cell, Claim, Reported, load_reported
 from reprise.results import cost_tables, curves_tables, results_tables, variants_tables
+from reprise.stats import MIN_SEEDS, ClaimVerdict
 from reprise.tables import NUMBERS, comparison_tables, evidence, paper_number, provenance
 
 CONFIDENCE = {"exact": "exact", "secondary": "secondary", "recalled": "recalled", "not_recovered": "not recovered"}
@@ -38,10 +39,17 @@ class ClaimView:
         return result.verdict.value if result else NOT_JUDGED
 
     @property
+    def idle(self) -> str:
+        """Why the claim was judged at no scale; empty if it was."""
+        reasons = [r.reason for r in self.results.values() if r]
+        ran = any(r.verdict is not ClaimVerdict.NOT_RUN for r in self.results.values() if r)
+        return "" if ran else "; ".join(dict.fromkeys(reasons))
+
+    @property
     def judged(self) -> int:
-        """How many relations of the claim were judged, at any scale and site, on at least one pair."""
+        """How many relations were judged on enough pairs for a verdict, over all scales and sites."""
         parts = [p for r in self.results.values() if r for site in r.sites for p in site.parts]
-        return sum(part.judgement.n > 0 for part in parts)
+        return sum(part.judgement.n >= MIN_SEEDS for part in parts)
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,14 @@ class PaperView:
         """One line on what the numbers rest on."""
         return provenance(self.found.records)
 
+    def tally(self, scale: str) -> dict[str, int]:
+        """How many claims have each verdict at a scale."""
+        return {str(v): sum(view.verdict(scale) == v for view in self.claims) for v in ClaimVerdict}
+
     @property
-    def short_title(self) -> str:
-        """The title, for a list of papers."""
-        return self.reported.title
+    def scales(self) -> dict[str, int]:
+        """How many runs there are at each scale."""
+        return {scale: sum(r.scale == scale for r in self.found.records) for scale in SHOWN_SCALES}
 
 
 def gather(output_dir: Path, papers_dir: Path, papers: Sequence[str]) -> list[PaperView]:
@@ -103,7 +115,7 @@ def claim_view(reported: Reported, claim: Claim, records: Sequence[Record]) -> C
 def own_charts(
     name: str, reported: Reported, records: Sequence[Record], output_dir: Path, papers_dir: Path
 ) -> list[Chart | Picture]:
-    """What ``charts(reported, records, output_dir)`` in the paper's ``charts.py`` returns; nothing where there is none."""
+    """What ``charts(reported, records, output_dir)`` in the paper's ``charts.py`` returns; nothing without that file."""
     path = papers_dir / name / "charts.py"
     if not path.exists():
         return []
