@@ -6,6 +6,8 @@ chart serves light, dark and paper. Every row keeps what it shows as text, writt
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +19,9 @@ from reprise.stats import interval
 
 Row = dict[str, Any]
 SHAPES = {"o": "circle", "D": "diamond", "s": "square", "v": "triangle-down", "X": "cross"}  # Matplotlib's and Vega's
-STEP = 26  # pixels between the rows of a list
-HEIGHT = 230  # pixels of a panel with two axes
+STEP, LINE = 26, 12  # pixels between the rows of a list, and of one line of their names
+NAME, TITLE = 22, 34  # letters that fit in a line of a row's name, and of an axis' title
+HEIGHT, PADDING = 230, 8  # pixels of a panel with two axes, and between its edges and what is drawn
 SOLID = (1, 0)
 
 
@@ -154,8 +157,10 @@ def intervals(
     ``kinds`` say how each kind looks; ``nothing`` is the value that a dotted line marks.
     """
     order = list(dict.fromkeys(row["row"] for row in rows))
+    wrapped = {name: textwrap.wrap(name, NAME) for name in order}
+    down_axis = {"title": None, "labelExpr": f"({json.dumps(wrapped)})[datum.label]", "labelLineHeight": LINE}
     colour, _, shape = _styles(kinds, "kind")
-    down = {"field": "row", "type": "nominal", "sort": order, "axis": {"title": None}}
+    down = {"field": "row", "type": "nominal", "sort": order, "axis": down_axis}
     across = {"type": "quantitative", "axis": _axis(x), "scale": _scale(x, rows)}
     tooltip = [_tip("row", "Row"), _tip("shown", x.title), _tip("seeds", "Seeds")]
     at_seed = [_tip("row", "Row"), _tip("seed", "Seed", "quantitative"), _tip("value", x.title, "quantitative")]
@@ -163,7 +168,7 @@ def intervals(
     layers: list[dict[str, Any]] = [
         {
             "data": {"values": list(seeds)},
-            "mark": {"type": "point", "filled": True, "size": 20, "opacity": 0.55, "yOffset": 8},
+            "mark": {"type": "point", "filled": True, "size": 24, "opacity": 0.55, "yOffset": 8},
             "encoding": {"x": {"field": "value", **across}, "shape": shape, "tooltip": at_seed},
         },
         {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": spanned},
@@ -177,7 +182,7 @@ def intervals(
         datum = {"x": {"datum": nothing, **across}, "y": None, "color": {"value": ink(GREY)}}
         layers.insert(0, {"data": {"values": [{}]}, "mark": mark, "encoding": datum})
     return {
-        "height": {"step": STEP},
+        "height": len(order) * max([STEP, *(LINE * len(name) + 4 for name in wrapped.values())]),
         "data": {"values": list(rows)},
         "encoding": {"y": down, "color": colour},
         "layer": layers,
@@ -211,20 +216,22 @@ def _styles(series: Sequence[Series], field: str = "series") -> tuple[Row, Row, 
 
 
 def _axis(axis: Axis) -> Row:
-    made: Row = {"title": axis.title}
+    made: Row = {"title": textwrap.wrap(axis.title, TITLE), "labelFlush": False}
     if axis.ticks:
-        made |= {"values": [short(tick) for tick in axis.ticks], "format": "~g", "grid": False}
+        made |= {"values": [short(tick) for tick in axis.ticks], "format": ",~g", "grid": False}
     elif axis.scale == "log":
-        made |= {"format": "~s", "tickCount": 5}
+        made |= {"format": "~s", "tickCount": 5, "grid": False}
     return made
 
 
 def _scale(axis: Axis, rows: Sequence[Row]) -> Row:
-    made: Row = {"type": axis.scale, "zero": False, "nice": axis.scale == "linear" and not axis.ticks}
+    made: Row = {"type": axis.scale, "nice": False, "padding": PADDING}
+    if axis.scale == "linear":
+        made["zero"] = False
     if axis.scale == "symlog":
         made["constant"] = min(x for row in rows if (x := row.get("x", 0.0)) > 0)
     if axis.domain:
-        made |= {"domain": list(axis.domain), "nice": False}
+        made |= {"domain": list(axis.domain), "padding": 0}
     return made
 
 

@@ -114,7 +114,9 @@ def recipes_chart(reported: Reported, records: Sequence[Record], scale: str) -> 
 
 def _recipes_panel(column: Column, site: Site, methods: Methods, kinds: Mapping[str, Series]) -> Row:
     level, rows, seeds = chance(column, site.condition), [], []
-    for name, runs in methods.items():
+    whole = next(iter(methods))
+    one = all(name.startswith(whole) for name in methods)  # method, whose name need not stand in every row
+    for name, runs in ((name.removeprefix(f"{whole}, ") if one else name, runs) for name, runs in methods.items()):
         rows.append({"row": name, "kind": kinds[""].name, **spread(values(runs, column.metric), column.format, level)})
         for run in runs:
             value = run.metric(column.metric)

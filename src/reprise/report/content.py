@@ -68,6 +68,11 @@ class PaperView:
     runs: tuple[RunGroup, ...]
 
     @property
+    def label(self) -> str:
+        """What the method is called."""
+        return self.reported.name or self.name
+
+    @property
     def provenance(self) -> str:
         """One line on what the numbers rest on."""
         return provenance(self.found.records)
@@ -115,7 +120,7 @@ def claim_view(reported: Reported, claim: Claim, records: Sequence[Record]) -> C
 def own_charts(
     name: str, reported: Reported, records: Sequence[Record], output_dir: Path, papers_dir: Path
 ) -> list[Chart | Picture]:
-    """What ``charts(reported, records, output_dir)`` in the paper's ``charts.py`` returns; nothing without that file."""
+    """What ``charts(reported, records, output_dir)`` in the paper's ``charts.py`` returns; nothing without one."""
     path = papers_dir / name / "charts.py"
     if not path.exists():
         return []

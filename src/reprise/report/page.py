@@ -180,7 +180,7 @@ def markdown(papers: Sequence[PaperView]) -> str:
 def claims_overview(papers: Sequence[PaperView]) -> Table:
     """Every claim of every paper with its verdict at each scale."""
     rows = tuple(
-        (paper.name, view.claim.id, view.claim.sentence, *(_told(view.results[s]) for s in SHOWN_SCALES))
+        (paper.label, view.claim.id, view.claim.sentence, *(_told(view.results[s]) for s in SHOWN_SCALES))
         for paper in papers
         for view in paper.claims
     )

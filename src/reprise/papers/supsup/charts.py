@@ -37,7 +37,7 @@ def tasks_chart(records: Sequence[Record], scale: str) -> Chart | None:
     panels, everything = [], []
     for runs in chosen:
         rows = [row for metric, series in AS_TASKS_COME.items() for row in _as_tasks_come(runs, metric, series)]
-        x, y = axis_over("number of tasks", [row["x"] for row in rows]), Axis("share")
+        x, y = axis_over("number of tasks", [row["x"] for row in rows], ticked=True), Axis("share")
         panels.append(Panel(name_of(runs[0]), lines(rows, x, y, list(AS_TASKS_COME.values()))))
         everything += rows
     told = f"Mean over {seeds_of(chosen)}, with 95 % intervals where there are several; judged after the last task."

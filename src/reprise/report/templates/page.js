@@ -66,7 +66,7 @@ const quiet = { labelColor: "var(--muted)", titleColor: "var(--text)", domainCol
   gridColor: "var(--rule)", labelFontSize: 11, titleFontSize: 12, titleFontWeight: 400, titlePadding: 8, labelOverlap: true };
 const look = (width) => ({
   background: null, font, view: { stroke: null }, axis: quiet, axisX: { tickCount: width < 380 ? 4 : 6 },
-  axisY: { labelLimit: width < 380 ? 120 : 210, tickCount: 5 }, line: { strokeJoin: "round" },
+  axisY: { labelLimit: 170, tickCount: 5 }, line: { strokeJoin: "round" },
 });
 const tooltip = { disableDefaultStyle: true, formatTooltip: (value, clean) => {
   const lines = Object.entries(value).map(([key, text]) => `<tr><td class="key">${clean(key)}</td><td>${clean(text)}</td></tr>`);
@@ -75,8 +75,7 @@ const tooltip = { disableDefaultStyle: true, formatTooltip: (value, clean) => {
 async function draw(plot) {
   if (plot.dataset.drawn) return;
   plot.dataset.drawn = "asked";
-  const spec = { ...charts[plot.dataset.chart][plot.dataset.panel], width: "container", autosize: { type: "fit", contains: "padding" } };
-  if (spec.height.step) delete spec.autosize;
+  const spec = { ...charts[plot.dataset.chart][plot.dataset.panel], width: "container", autosize: { type: "fit-x", contains: "padding" } };
   const options = { actions: false, renderer: "svg", mode: "vega-lite", config: look(plot.clientWidth), tooltip };
   const { view } = await window.vegaEmbed(plot, spec, options);
   views.set(plot.dataset.chart, [...(views.get(plot.dataset.chart) ?? []), view]);
