@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,6 @@ from reprise.report.content import SHOWN_SCALES, PaperView, gather
 from reprise.stats import BCA_FROM, MIN_SEEDS, RESAMPLES, CellVerdict, ClaimVerdict
 
 TEMPLATES = Path(__file__).parent / "templates"
-VEGA_LITE = "6.4"
 VERDICTS = tuple(dict.fromkeys([*map(str, ClaimVerdict), *map(str, CellVerdict)]))
 NUMBER = re.compile(r"[+-]?[\d,]*\.?\d+(e[+-]?\d+)?\b")
 # Where the palette's own colour would be lost on a dark page.
@@ -50,6 +50,7 @@ def html(papers: Sequence[PaperView]) -> str:
     """The page. Everything that comes from records or reported numbers is escaped."""
     import vl_convert
 
+    vega_lite = vl_convert.get_vegalite_versions()[-1]
     drawn = any(isinstance(figure, Chart) for paper in papers for figure in paper.figures)
     return (
         _environment()
@@ -63,8 +64,8 @@ def html(papers: Sequence[PaperView]) -> str:
             palette=_palette(),
             style=_asset("page.css"),
             script=_asset("page.js"),
-            library=Markup(vl_convert.javascript_bundle(vl_version=VEGA_LITE)) if drawn else "",
-            library_name=f"Vega {vl_convert.get_vega_version()}, Vega-Lite {VEGA_LITE} and Vega-Embed "
+            library=Markup(vl_convert.javascript_bundle(vl_version=vega_lite)) if drawn else "",
+            library_name=f"Vega {vl_convert.get_vega_version()}, Vega-Lite {vega_lite} and Vega-Embed "
             f"{vl_convert.get_vega_embed_version()}",
         )
     )
@@ -80,7 +81,7 @@ def _environment() -> Any:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    made.filters |= {"slug": slug, "picture": picture, "web": web}
+    made.filters |= {"slug": slug, "picture": picture, "web": web, "as_given": as_given}
     made.tests |= {"chart": lambda figure: isinstance(figure, Chart)}
     made.globals |= {"split_verdict": split_verdict, "numeric": numeric, "NOTHING": NOTHING}
     return made
@@ -111,6 +112,11 @@ def split_verdict(cell: str) -> tuple[str, str]:
 def picture(figure: Picture) -> str:
     """A picture as the address of an image that holds it."""
     return "data:image/png;base64," + base64.b64encode(figure.png).decode()
+
+
+def as_given(value: Any) -> str:
+    """A setting as the command line takes it: ``true``, ``null``, ``[16, 12]``; text as it is."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def web(address: str) -> str:
