@@ -52,23 +52,20 @@ def html(papers: Sequence[PaperView]) -> str:
 
     vega_lite = vl_convert.get_vegalite_versions()[-1]
     drawn = any(isinstance(figure, Chart) for paper in papers for figure in paper.figures)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            papers=papers,
-            scales=SHOWN_SCALES,
-            verdicts=[str(v) for v in ClaimVerdict],
-            charts=_charts(papers),
-            methods=_methods_html(papers),
-            palette=_palette(),
-            style=_asset("page.css"),
-            script=_asset("page.js"),
-            library=Markup(vl_convert.javascript_bundle(vl_version=vega_lite)) if drawn else "",
-            library_name=f"Vega {vl_convert.get_vega_version()}, Vega-Lite {vega_lite} and Vega-Embed "
-            f"{vl_convert.get_vega_embed_version()}",
-        )
+    template = _environment().get_template("page.html")
+    text = template.render(
+        papers=papers,
+        scales=SHOWN_SCALES,
+        verdicts=[str(v) for v in ClaimVerdict],
+        charts=_charts(papers),
+        methods=_methods_html(papers),
+        palette=_palette(),
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        library=Markup(vl_convert.javascript_bundle(vl_version=vega_lite)) if drawn else "",
+        versions=(vl_convert.get_vega_version(), vega_lite, vl_convert.get_vega_embed_version()),
     )
+    return text.strip() + "\n"
 
 
 def _environment() -> Any:
@@ -83,7 +80,7 @@ def _environment() -> Any:
     )
     made.filters |= {"slug": slug, "picture": picture, "web": web, "as_given": as_given}
     made.tests |= {"chart": lambda figure: isinstance(figure, Chart)}
-    made.globals |= {"split_verdict": split_verdict, "numeric": numeric, "NOTHING": NOTHING}
+    made.globals |= {"split_verdict": split_verdict, "numeric": numeric, "differences": differences, "NOTHING": NOTHING}
     return made
 
 
@@ -107,6 +104,12 @@ def split_verdict(cell: str) -> tuple[str, str]:
     """``SUPPORTED: held on 5 of 5 seeds`` as verdict and reason; two empty strings where it is no verdict."""
     first, _, rest = cell.partition(": ")
     return (first, rest) if first in VERDICTS else ("", "")
+
+
+def differences(tables: Sequence[Table], table: Table) -> str:
+    """What the caption of a table says and those of its namesakes do not all say; empty where it has none."""
+    twins = [set(one.caption.split(", ")) for one in tables if one.title == table.title]
+    return ", ".join(part for part in table.caption.split(", ") if not all(part in twin for twin in twins))
 
 
 def picture(figure: Picture) -> str:

@@ -78,6 +78,7 @@ async function draw(plot) {
   const spec = { ...charts[plot.dataset.chart][plot.dataset.panel], width: "container", autosize: { type: "fit-x", contains: "padding" } };
   const options = { actions: false, renderer: "svg", mode: "vega-lite", config: look(plot.clientWidth), tooltip };
   const { view } = await window.vegaEmbed(plot, spec, options);
+  view.logLevel(1); // errors only from now on: a panel whose lines are all hidden has no extent, and need not say so
   views.set(plot.dataset.chart, [...(views.get(plot.dataset.chart) ?? []), view]);
   plot.dataset.drawn = "yes";
 }
