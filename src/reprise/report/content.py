@@ -140,7 +140,7 @@ def compared_tables(reported: Reported, records: Sequence[Record]) -> list[Table
         rows = tuple(_compared(reported, r) for r in there)
         behind = tuple((r.group,) for r in there)
         title = f"Paper against ours, {scale} scale"
-        tables.append(Table(title, (*header, "Verdict", "Why"), rows, runs=behind))
+        tables.append(Table(title, (*header, "Verdict"), rows, runs=behind))
     return tables
 
 
@@ -160,8 +160,7 @@ def _compared(reported: Reported, result: CellResult) -> tuple[str, ...]:
         deviation,
         between,
         str(ours.n),
-        result.judgement.verdict.value,
-        result.judgement.reason,
+        f"{result.judgement.verdict.value}: {result.judgement.reason}",
     )
 
 
