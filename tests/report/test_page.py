@@ -12,7 +12,7 @@ import pytest
 from toy_runs import YAML, raw, write, write_paper
 
 from reprise.evidence import records_path, save_records
-from reprise.layout import to_markdown
+from reprise.layout import Table, to_markdown
 from reprise.report import page
 from reprise.report.content import SHOWN_SCALES, gather
 from reprise.reported import PAPERS_DIR, available_papers, load_reported
@@ -345,3 +345,14 @@ def test_a_verdict_is_told_from_other_text():
     assert page.split_verdict("NOT REPRODUCED: differs by 2") == ("NOT REPRODUCED", "differs by 2")
     assert page.split_verdict("discovery AUROC: a > b") == ("", "")
     assert re.fullmatch(r"[A-Z /]+", "".join(page.VERDICTS))
+
+
+def test_columns_of_numbers_are_set_flush_right():
+    rows = (("a", "1.5 ± 0.2", "[1, 2]", "3/5", "-", "1,000"), ("b", "-", "-", "-1", "-", "x"))
+    assert page.numeric(Table("t", tuple("abcdef"), rows)) == [False, True, True, True, False, False]
+
+
+def test_namesakes_are_told_apart_by_what_differs():
+    tables = [Table("t", (), (), caption) for caption in ("rate 0.1, size 5", "rate 0.2, size 5")]
+    assert [page.differences(tables, one) for one in tables] == ["rate 0.1", "rate 0.2"]
+    assert page.differences([Table("u", (), (), "rate 1"), *tables], Table("u", (), (), "rate 1")) == ""

@@ -94,10 +94,10 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def numeric(table: Table, column: int) -> bool:
-    """Whether a column holds numbers only, so that it is set flush right."""
-    cells = [row[column] for row in table.rows if row[column] != NOTHING]
-    return bool(cells) and all(NUMBER.match(cell) or cell.startswith("[") for cell in cells)
+def numeric(table: Table) -> list[bool]:
+    """For each column whether it holds numbers only, so that it is set flush right."""
+    columns = [[cell for cell in column if cell != NOTHING] for column in zip(*table.rows, strict=True)]
+    return [bool(cells) and all(NUMBER.match(c) or c.startswith("[") for c in cells) for cells in columns]
 
 
 def split_verdict(cell: str) -> tuple[str, str]:
