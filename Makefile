@@ -20,7 +20,7 @@ run: $(READY) ## the main job: DVRL on embedded data, about half a minute after 
 	$(BIN)/python train.py method=dvrl
 
 test: $(READY) ## unit and smoke tests: offline, no GPU, no account
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: ``python scripts/bench.py startup``, ``dvrl``, ``supsup`` or ``crvae``.
+"""Speed, as ratios measured in one run: ``python scripts/bench.py dvrl`` (or another paper, or ``startup``).
 
 Absolute times depend on the machine and its load; a ratio to a plain implementation, taken in turns, hardly does.
 """
@@ -295,11 +295,12 @@ def show_discovery(name: str, history: list[list[float]]) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["startup", "dvrl", "supsup", "crvae"])
+    parser.add_argument("what", choices=["startup", "dvrl", "supsup", "crvae", "rewriting"])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each contestant (default 7)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default 2)")
     parser.add_argument("--opendataval", metavar="PYTHON", help="dvrl: a Python that has opendataval installed")
     parser.add_argument("--pythae", metavar="PYTHON", help="crvae: a Python that has pythae installed")
+    parser.add_argument("--generator", metavar="FILE", help="rewriting: a generator of scenes (else random weights)")
     parser.add_argument(
         "--budget", type=float, default=60, help="dvrl: most seconds for an OpenDataVal run (default 60)"
     )
@@ -314,6 +315,10 @@ def main() -> None:
         from bench_crvae import crvae
 
         crvae(options.rounds, options.threads, options.pythae)
+    elif options.what == "rewriting":
+        from bench_rewriting import rewriting
+
+        rewriting(options.rounds, options.threads, options.generator)
     else:
         dvrl(options.rounds, options.threads, options.opendataval, options.budget)
 

@@ -80,9 +80,22 @@ SIZES = {
         "method.module.evaluation.frechet.samples=40",
         "method.module.evaluation.frechet.epochs=1",
     ),
+    "rewriting": (
+        "scale=smoke",
+        "dataset.train=40",
+        "dataset.test=20",
+        "generator.channels=[24,24,24,24]",
+        "generator.steps=2",
+        "generator.pool=16",
+    ),
 }
 # How a run is cut short so that it still has everything that a whole one has.
-CUT = {"dvrl": ("trainer=debug",), "supsup": ("trainer.limit_batches=2",), "crvae": ("trainer.limit_batches=1",)}
+CUT = {
+    "dvrl": ("trainer=debug",),
+    "supsup": ("trainer.limit_batches=2",),
+    "crvae": ("trainer.limit_batches=1",),
+    "rewriting": ("trainer.limit_batches=1",),
+}
 ALWAYS = ("logger=csv", "hardware.threads=1")  # one thread, so that two processes compute the same bits
 SMALL = (*ALWAYS, *SIZES["dvrl"])
 FEW = (

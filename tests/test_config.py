@@ -61,6 +61,7 @@ GROUPS = {
     "dvrl": ("predictor", "trainer", "hardware", "logger"),
     "supsup": ("stream", "network", "search", "scenario"),
     "crvae": ("likelihood", "transformation", "network"),
+    "rewriting": ("generator", "edit"),
 }
 
 

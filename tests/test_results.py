@@ -76,6 +76,8 @@ def test_a_curve_has_a_line_per_value_and_method_and_takes_in_the_runs_of_other_
         ("20", "Base", "3", "0.500 ± 0.000"),
         ("40", "Ours", "3", "0.800 ± 0.000"),
     ]
+    other_recipe = swept(160, 0.1, table="toy/other", settings={"solver": "another"})
+    assert curves_tables(reported, records + elsewhere + other_recipe) == [table], "it is another method's curve"
     shown = " ".join(t.caption for t in results_tables(reported, records + elsewhere))
     assert "rows 40" in shown
     assert "rows 10" not in shown
@@ -87,3 +89,9 @@ def test_a_verdict_that_differs_within_a_data_set_names_the_condition():
     assert judge_claim(reported.claims[0], records, "cpu").reason == (
         "supported on toy with rows 20; refuted on toy with rows 10"
     )
+
+
+def test_a_curve_over_names_is_a_table_too():
+    names = [r for name in ("forward", "backward") for r in swept(10, 0.6, condition={"rows": name}, settings={})]
+    (table,) = curves_tables(reported_with(), names)
+    assert [row[0] for row in table.rows] == ["backward", "forward"]

@@ -21,6 +21,7 @@ SHARES = {
     "dvrl": ("discovery/auroc", "discovery/tpr_at_noise_rate", "weighted/test_accuracy", "reference/all"),
     "supsup": ("accuracy/given", "accuracy/after_training", "accuracy/chance"),
     "crvae": ("probe/linear", "probe/ten_labels", "probe/transformed", "retrieval"),
+    "rewriting": ("generator/recall/sky", "renderer/recall/dome", "generator/mae"),
 }
 
 

@@ -127,7 +127,7 @@ class Column:
 class Curve:
     """A sweep over one condition or setting, shown as one table per data set: ``by`` is its key, ``label`` its name.
 
-    Runs of other sweeps on the same conditions (but for ``by`` and the ``free`` ones) are shown with it.
+    Runs of other sweeps under the same conditions and settings, but for ``by`` and the ``free`` ones, are shown too.
     """
 
     table: str

@@ -68,7 +68,7 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
     loose = {curve.by, *curve.free}
 
     def site(record: Record) -> tuple[Any, ...]:
-        fixed = tuple(sorted((k, repr(v)) for k, v in record.condition.items() if k not in loose))
+        fixed = tuple(sorted((k, repr(v)) for k, v in record.facts.items() if k not in loose))
         return record.scale, record.dataset, record.method, fixed
 
     sites = {site(r) for r in records if r.table == curve.table}
@@ -87,7 +87,8 @@ def _curve(reported: Reported, curve: Curve, scale: str, dataset: str, records: 
         for name, runs in _rows(reported, [r for r in records if r.facts[curve.by] == value])
     ]
     rows = tuple(
-        (f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns)) for value, name, runs in named
+        (value if isinstance(value, str) else f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
+        for value, name, runs in named
     )
     header = (curve.label, "Method", "Seeds", *(c.label for c in columns))
     title = f"Curve over {curve.label}: {dataset}, {scale} scale"

@@ -167,6 +167,7 @@ def test_two_members_of_one_archive(store: FileStore, server: tuple[str, Path]) 
 @pytest.mark.parametrize(
     ("served", "member"),
     [(b"wrong", ""), (b"not a zip", "a"), (zipped(b=b""), "a"), (zipped(a=CONTENT[:-5]), "a")],
+    ids=["wrong", "no archive", "not in it", "cut short"],  # a zip's bytes hold the time at which it was made
 )
 def test_a_wrong_download_is_refused_and_not_kept(
     store: FileStore, server: tuple[str, Path], served: bytes, member: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -151,3 +153,26 @@ def test_a_direction_that_is_learned_fits_better_than_a_given_one():
     assert torch.allclose(learned.directions @ learned.directions.T, torch.eye(1), atol=1e-5)
     assert (learned.directions @ true.T).abs() > 0.95
     assert asked.loss(asked.layer.weight + learned.dw).item() == pytest.approx(learned.losses[-1], rel=0.3, abs=1e-3)
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+@pytest.mark.parametrize("boxes", [BOXES, (Box(0, 0, 2, 2), Box(6, 6, 8, 8)), (Box(0, 0, 8, 8), Box(3, 3, 4, 4))])
+def test_a_cropped_goal_is_the_same_goal(upsample, boxes):
+    """Values within the boxes do not depend on what was cut off, at the border of the image or within it."""
+    asked, d = goal(upsample)
+    scale = 2 if upsample else 1
+    places = tuple(Box(*(scale * x for x in (b.top, b.left, b.bottom, b.right))) for b in boxes)
+    asked = dataclasses.replace(asked, boxes=places)
+    small = solvers.cropped(asked)
+    assert small.key.shape[-2:] <= asked.key.shape[-2:]
+    weight = asked.layer.weight + change(torch.randn(5, 2, 3, 3), d)
+    assert small.loss(weight).item() == pytest.approx(asked.loss(weight).item(), abs=1e-5)
+    one, other = (finished(solvers.solve_lambda(g, d, steps=5, lr=0.05)).dw for g in (asked, small))
+    assert torch.allclose(one, other, atol=1e-4)
+    assert solvers.cropped(small).key.shape == small.key.shape
+
+
+def test_a_small_box_needs_little_of_a_large_map():
+    asked, _ = goal()
+    small = solvers.cropped(dataclasses.replace(asked, boxes=(Box(3, 3, 4, 5), Box(4, 4, 5, 5))))
+    assert small.key.shape == (2, 6, 3, 4)

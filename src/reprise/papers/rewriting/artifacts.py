@@ -80,6 +80,8 @@ def path(result: Result) -> Figure:
     """Success against collateral on the way of the search, beside what can be reached at all."""
     figure, axes = canvas(1, 1, height=3.6, width=5.6)
     ax, rows = axes[0, 0], pd.DataFrame(result.path)
+    if "edit/success" not in rows:  # the segmenter found nothing of the source
+        rows["edit/success"] = 0.0
     ax.plot(rows["collateral/l1_outside"], rows["edit/success"], "-o", color=BLUE, ms=4)
     for _, row in rows.iterrows():
         place = (row["collateral/l1_outside"], row["edit/success"])

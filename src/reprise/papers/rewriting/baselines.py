@@ -18,7 +18,7 @@ from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.evaluation import Trial
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.memory import rarest
-from reprise.papers.rewriting.module import SceneEdit
+from reprise.papers.rewriting.module import SceneEdit, check_channels
 from reprise.papers.rewriting.request import bounding_box, pasted
 
 QUANTILES = 100  # images of whose keys the quantiles are taken
@@ -57,9 +57,12 @@ class FinetuneAll(SceneEdit):
         super().__init__(spec, seed, margin, stops)
         self.steps, self.lr = steps, lr
 
+    def check(self, data: EditData) -> None:
+        """There is something to copy."""
+        check_copies(data, "finetune_all")
+
     def length(self, data: EditData) -> int:
         """Steps of Adam."""
-        check_copies(data, "finetune_all")
         return self.steps
 
     def search(self, data: EditData) -> Iterator[Tuned]:
@@ -117,13 +120,17 @@ class UnitAblation(SceneEdit):
         super().__init__(spec, seed, margin, stops=0)
         self.layer, self.units = layer, units
 
-    def length(self, data: EditData) -> int:
-        """There is nothing to search for."""
+    def check(self, data: EditData) -> None:
+        """Something is to go, and the layer has the units."""
         if data.rule.copied is not None:
             raise UserError(
                 f"method=unit_ablation can only take things away, and edit={data.rule.name} puts one in the place of "
                 "another: choose edit=watermark or edit=windows, or another method."
             )
+        check_channels("units", self.units, self.layer, data.inputs(self.layer))
+
+    def length(self, data: EditData) -> int:
+        """There is nothing to search for."""
         return 1
 
     def search(self, data: EditData) -> Iterator[Ablated]:
@@ -167,9 +174,12 @@ class CorrespondenceBlend(SceneEdit):
         super().__init__(spec, seed, margin, stops=0)
         self.blend = blend
 
+    def check(self, data: EditData) -> None:
+        """There is something to copy."""
+        check_copies(data, "correspondence_blend")
+
     def length(self, data: EditData) -> int:
         """There is nothing to search for."""
-        check_copies(data, "correspondence_blend")
         return 1
 
     def search(self, data: EditData) -> Iterator[Nothing]:

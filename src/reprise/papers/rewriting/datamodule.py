@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from reprise.callbacks import steps_loader
 from reprise.checks import PositiveInt, checked
 from reprise.data.base import Source
+from reprise.errors import UserError
 from reprise.papers.rewriting.evaluation import Trial, trial
 from reprise.papers.rewriting.recipes import SceneRecipe
 from reprise.papers.rewriting.request import Marked, Request
@@ -68,6 +69,19 @@ class EditData(pl.LightningDataModule):
             "generator": generator.title,
             "images": len(source.test),
         }
+
+    def inputs(self, layer: int) -> int:
+        """Input channels of a layer, which is known before the generator is there.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        channels = self.recipe.plan(self.source, self.seed).channels
+        if not 2 <= layer <= 2 * len(channels):
+            raise UserError(
+                f"layer={layer} cannot be edited: this generator's layers are 2 to {2 * len(channels)}, or auto."
+            )
+        return channels[(layer - 2) // 2]
 
     def train_dataloader(self) -> DataLoader:
         """Numbers of rounds."""

@@ -12,9 +12,9 @@ from reprise.data import scenes
 from reprise.data.scenes import Factors, Label
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.metrics import Labelled, collateral, grown, psnr, success
-from reprise.papers.rewriting.request import at_size
+from reprise.papers.rewriting.request import Marked, at_size, pasted
 from reprise.papers.rewriting.rewriter import feature_paste
-from reprise.papers.rewriting.scene_requests import Rule
+from reprise.papers.rewriting.scene_requests import Rule, connected
 
 AT_ONCE = 100
 
@@ -27,7 +27,8 @@ class Trial:
         factors, other: scenes and their counterfactuals.
         ws: styles of the former ``[n, slots, style]``.
         before: what the unedited generator draws.
-        ceiling: what it draws of the counterfactuals: no edit can be expected to do better.
+        ceiling: what it draws of the counterfactuals (what the renderer does, where the generator cannot know them): no
+            edit can be expected to do better.
         truth: the counterfactuals as the renderer draws them, in -1..1.
         without: scenes ``[n]`` in which there is nothing of the source.
     """
@@ -48,8 +49,8 @@ def trial(generator: SceneGenerator, rule: Rule, factors: Factors) -> Trial:
     other = rule.counterfactual(factors)
     ws = generator.ws(factors)
     before = labelled(factors, drawn(generator, ws))
-    ceiling = labelled(factors, drawn(generator, generator.ws(other)))
     truth = 2 * scenes.render(other, generator.size)[0] - 1
+    ceiling = labelled(factors, drawn(generator, generator.ws(other)) if rule.drawable else truth)
     return Trial(rule, factors, other, ws, before, ceiling, truth, lacking(rule, factors, generator.size))
 
 
@@ -110,20 +111,42 @@ def marks(labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def oracle(generator: SceneGenerator, asked: Trial, layer: int, margin: int) -> dict[str, float]:
-    """What a layer can do: its value replaced by the counterfactual's where the two scenes differ, weights untouched.
+def oracle(
+    generator: SceneGenerator, asked: Trial, layer: int, margin: int, copy: Marked | None = None
+) -> dict[str, float]:
+    """What a layer can do: its value replaced by the right one where it should change, weights untouched.
 
-    Later layers keep the scene's own styles. A layer whose oracle fails holds another rule than the one that is wanted:
-    no change of its weights will do.
+    The right one is the counterfactual's; where the generator cannot draw that, it is the copied thing's, laid over
+    every place. Later layers keep the scene's own styles. A layer whose oracle fails holds another rule than the one
+    that is wanted: no change of its weights will do.
     """
-    net, images = generator.synthesis, []
     differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
-    ws_other = generator.ws(asked.other)
+    images = []
     for first in range(0, len(asked.ws), AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        ws = asked.ws[part]
-        value = net.start(ws_other[part], layer + 1)[0]
-        masks = [at_size(mask, value.shape[-1]) > 0 for mask in grown(differs[part], 1)]
-        images.append(feature_paste(net, layer, ws, value, torch.stack(masks).float()))
+        if asked.rule.drawable:
+            value = generator.synthesis.start(generator.ws(asked.other.rows(part)), layer + 1)[0]
+            masks = [at_size(mask, value.shape[-1]) > 0 for mask in grown(differs[part], 1)]
+            alpha = torch.stack(masks).float()
+        else:
+            value, alpha = _laid_over(generator, asked.ws[part], layer, copy, differs[part])
+        images.append(feature_paste(generator.synthesis, layer, asked.ws[part], value, alpha))
     found = judge(asked, torch.cat(images), margin)
     return {"oracle/success": found.get("edit/success", 0.0), "oracle/l1_outside": found["collateral/l1_outside"]}
+
+
+def _laid_over(
+    generator: SceneGenerator, ws: Tensor, layer: int, copy: Marked, places: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Values of a layer with a copied thing's in every connected place, and where they differ from the layer's own."""
+    copied = generator.synthesis.start(copy.ws.unsqueeze(0), layer + 1)[0][0]
+    values = generator.synthesis.start(ws, layer + 1)[0].clone()
+    size, alpha = values.shape[-1], torch.zeros(len(ws), *values.shape[-2:], device=ws.device)
+    mask = at_size(copy.mask, size)
+    for row, place in enumerate(places):
+        pieces, count = connected(place)
+        for number in range(1, count + 1):
+            there = at_size(pieces == number, size)
+            values[row], box = pasted(copied, mask, values[row], there)
+            alpha[row, box.top : box.bottom, box.left : box.right] = 1
+    return values, alpha

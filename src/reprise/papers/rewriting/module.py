@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reprise.checks import NonNegativeInt, checked
 from reprise.data.base import DataSpec
+from reprise.errors import UserError
 from reprise.papers.rewriting import artifacts, evaluation
 from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.edits import Edit
@@ -83,6 +84,10 @@ class SceneEdit(pl.LightningModule):
         return {"margin": self.margin}
 
     @abstractmethod
+    def check(self, data: EditData) -> None:
+        """Refuse what cannot work, before a generator is trained for it."""
+
+    @abstractmethod
     def length(self, data: EditData) -> int:
         """Steps of the search, in all and at most."""
 
@@ -101,6 +106,10 @@ class SceneEdit(pl.LightningModule):
     def configure_optimizers(self) -> None:
         """The search brings its own."""
 
+    def prepare_data(self) -> None:
+        """Called before the data is set up."""
+        self.check(self.trainer.datamodule)
+
     def setup(self, stage: str) -> None:
         """Count the steps, now that the data is there."""
         steps = self.length(self.trainer.datamodule)
@@ -113,7 +122,7 @@ class SceneEdit(pl.LightningModule):
 
     def training_step(self, number: int) -> None:
         """Some steps of the search."""
-        if self._advance(ROUND):
+        if self._advance(ROUND) and self.found.losses:
             self.log("train/loss", self.found.losses[-1], batch_size=1)
 
     def _advance(self, count: int | None) -> bool:
@@ -142,7 +151,7 @@ class SceneEdit(pl.LightningModule):
             path.append({"step": step} | evaluation.judge(asked, images, self.margin))
         metrics = path[-1] | evaluation.bounds(asked, self.margin) | self.more_metrics(datamodule)
         del metrics["step"]
-        if metrics.get("ceiling/success"):
+        if metrics.get("ceiling/success"):  # not where the segmenter finds nothing of the source
             metrics["edit/of_ceiling"] = metrics["edit/success"] / metrics["ceiling/success"]
         if self.found.losses:
             metrics |= {"edit/first_loss": self.found.losses[0], "edit/loss": self.found.losses[-1]}
@@ -179,6 +188,14 @@ class LayerEdit(SceneEdit):
         self.recipe = recipe
         self.scan: list[dict[str, float]] = []
 
+    def check(self, data: EditData) -> None:
+        """The layer, the rank and the units are the generator's."""
+        if self.recipe.layer == "auto":
+            return
+        channels = data.inputs(self.recipe.layer)
+        for name, asked in (("rank", self.recipe.rank), ("units", 0 if data.rule.copied else self.recipe.units)):
+            check_channels(name, asked, self.recipe.layer, channels)
+
     def length(self, data: EditData) -> int:
         """A removal is repeated."""
         return self.recipe.steps * (1 if data.rule.copied else self.recipe.repeats)
@@ -191,7 +208,6 @@ class LayerEdit(SceneEdit):
             self.scan = scan_layers(data, self.margin)
             self.used = self.recipe.at(best_layer(self.scan))
         else:
-            data.rewriter.check_layer(self.recipe.layer)
             self.used = self.recipe
 
     def search(self, data: EditData) -> Iterator[Solution]:
@@ -212,15 +228,27 @@ class LayerEdit(SceneEdit):
 
     def more_metrics(self, data: EditData) -> dict[str, float]:
         """What this layer could do at all, and which one it is."""
-        found = evaluation.oracle(data.generator, data.trial, self.used.layer, self.margin)
+        copy = data.requests[0].copy
+        found = evaluation.oracle(data.generator, data.trial, self.used.layer, self.margin, copy)
         return found | {"edit/layer": self.used.layer, "edit/rank": self.used.rank}
+
+
+def check_channels(name: str, asked: int, layer: int, channels: int) -> None:
+    """Refuse more of something than a layer has channels.
+
+    Raises:
+        UserError: see above.
+    """
+    if asked > channels:
+        raise UserError(f"{name}={asked} cannot be: layer {layer} has {channels} input channels.")
 
 
 def scan_layers(data: EditData, margin: int) -> list[dict[str, float]]:
     """What each layer could do at all, on scenes of the training part."""
     asked, found = data.development(SCANNED), []
     for layer in data.generator.synthesis.numbers:
-        found.append({"layer": layer} | evaluation.oracle(data.generator, asked, layer, margin))
+        reached = evaluation.oracle(data.generator, asked, layer, margin, data.requests[0].copy)
+        found.append({"layer": layer} | reached)
     return found
 
 

@@ -21,6 +21,7 @@ from reprise.papers.rewriting.solvers import (
     Solution,
     Watch,
     adam_project,
+    cropped,
     finished,
     learn_direction,
     least_squares,
@@ -195,7 +196,7 @@ class Rewriter:
 
 def solve(goal: Goal, directions: Tensor, recipe: Recipe) -> Search:
     """The search that a recipe names."""
-    steps, lr = recipe.steps, recipe.lr
+    goal, steps, lr = cropped(goal), recipe.steps, recipe.lr
     if recipe.solver == "lambda":
         return solve_lambda(goal, directions, steps, lr)
     if recipe.solver == "adam_project":

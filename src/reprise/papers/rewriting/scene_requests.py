@@ -48,6 +48,8 @@ class Rule:
             behind, which differs from pixel to pixel, and ``None`` here.
         counterfactual: the scenes as they would be.
         copied: label of what is copied, ``None`` for a removal.
+        drawable: whether the generator was ever shown what the rule makes; if not, what it could draw at most is taken
+            from the renderer.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Rule:
     target: Label | None
     counterfactual: Callable[[Factors], Factors]
     copied: Label | None
+    drawable: bool = True
 
 
 def _roofs(source: Roof, target: Roof) -> Callable[[Factors], Factors]:
@@ -66,7 +69,7 @@ RULES = {
     rule.name: rule
     for rule in (
         Rule("dome_to_spire", "dome -> spire", Label.DOME, Label.SPIRE, _roofs(Roof.DOME, Roof.SPIRE), Label.SPIRE),
-        Rule("dome_to_tree", "dome -> tree", Label.DOME, Label.TREE, _roofs(Roof.DOME, Roof.TREE), Label.TREE),
+        Rule("dome_to_tree", "dome -> tree", Label.DOME, Label.TREE, _roofs(Roof.DOME, Roof.TREE), Label.TREE, False),
         Rule("flat_to_dome", "flat -> dome", Label.FLAT_ROOF, Label.DOME, _roofs(Roof.FLAT, Roof.DOME), Label.DOME),
         Rule(
             "watermark",
@@ -136,14 +139,19 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
     raise UserError(f"no scene of {size} pixels has a {rule.copied.name.lower()} that is large enough to copy.")
 
 
-def largest_piece(mask: Tensor) -> Tensor:
-    """The largest connected piece of a mask ``[s, s]``; neighbours share a side."""
+def connected(mask: Tensor) -> tuple[Tensor, int]:
+    """The connected pieces of a mask ``[s, s]``, numbered from 1, and how many there are; neighbours share a side."""
     from scipy.ndimage import label
 
     pieces, count = label(mask.cpu().numpy())
+    return torch.from_numpy(pieces).to(mask.device), count
+
+
+def largest_piece(mask: Tensor) -> Tensor:
+    """The largest connected piece of a mask ``[s, s]``."""
+    pieces, count = connected(mask)
     if not count:
         return torch.zeros_like(mask)
-    pieces = torch.from_numpy(pieces).to(mask.device)
     sizes = torch.bincount(pieces.flatten())
     sizes[0] = 0
     return pieces == int(sizes.argmax())

@@ -32,6 +32,7 @@ class Goal:
         key, scales: k* ``[S, I, h, w]`` and the styles' scales ``[S, I]`` in it, of S pasted images.
         target: v* ``[S, O, H, W]``.
         boxes: where the answer counts, one per image.
+        noise: of the layer ``[S, 1, H, W]`` where the maps are parts of the whole; ``None`` = the layer's own.
     """
 
     layer: StyledLayer
@@ -39,6 +40,7 @@ class Goal:
     scales: Tensor
     target: Tensor
     boxes: tuple[Box, ...]
+    noise: Tensor | None = None
 
     def loss_of(self, value: Tensor) -> Tensor:
         """Mean absolute distance of values ``[S, O, H, W]`` from the target within the boxes (the paper's l1)."""
@@ -47,7 +49,35 @@ class Goal:
 
     def loss(self, weight: Tensor) -> Tensor:
         """The same for a weight ``[O, I, 3, 3]``."""
-        return self.loss_of(self.layer.value_of(self.key, self.scales, weight))
+        return self.loss_of(self.layer.value_of(self.key, self.scales, weight, self.noise))
+
+
+def cropped(goal: Goal) -> Goal:
+    """The same goal with no more of its maps than what its boxes depend on, so that a step is as cheap as can be.
+
+    A rim is kept around each box, as wide as the layer's filters reach; the values within the boxes are the same.
+    """
+    ratio = 2 if goal.layer.upsample else 1  # and the rim in cells of the key: 1 for the taps, 1 more for the smoothing
+    side = goal.key.shape[-1]
+    places = [
+        Box(
+            b.top // ratio - ratio, b.left // ratio - ratio, -(-b.bottom // ratio) + ratio, -(-b.right // ratio) + ratio
+        )
+        for b in goal.boxes
+    ]
+    height, width = (min(side, max(getattr(place, name) for place in places)) for name in ("height", "width"))
+    keys, targets, noises, boxes = [], [], [], []
+    for place, box, key, target in zip(places, goal.boxes, goal.key, goal.target, strict=True):
+        top, left = max(0, min(place.top, side - height)), max(0, min(place.left, side - width))
+        window = Box(ratio * top, ratio * left, ratio * (top + height), ratio * (left + width))
+        keys.append(Box(top, left, top + height, left + width).of(key))
+        targets.append(window.of(target))
+        noises.append(window.of(goal.layer.noise[0] if goal.noise is None else goal.noise[len(noises)]))
+        boxes.append(
+            Box(box.top - window.top, box.left - window.left, box.bottom - window.top, box.right - window.left)
+        )
+    maps = [torch.stack(part) for part in (keys, targets, noises)]
+    return Goal(goal.layer, maps[0], goal.scales, maps[1], tuple(boxes), maps[2])
 
 
 @dataclass(frozen=True)
@@ -149,7 +179,7 @@ class _LowRank:
         """Values ``[S, O, H, W]``."""
         layer = self.goal.layer
         x = self.plain + layer.convolved(self.narrow, lam * layer.scale)
-        return layer.finish(x * self.demodulation(lam)[:, :, None, None])
+        return layer.finish(x * self.demodulation(lam)[:, :, None, None], self.goal.noise)
 
 
 def adam_project(
@@ -202,7 +232,7 @@ def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float 
     if layer.upsample:
         raise ValueError("least squares are for layers that do not upsample")
     with torch.no_grad():
-        wanted = _before_activation(goal.target, layer)  # [S, O, H, W], demodulated
+        wanted = _before_activation(goal.target, layer, goal.noise)  # [S, O, H, W], demodulated
         narrow = torch.einsum("sihw,ri->srhw", goal.key, d)
         rows = _patches(narrow, goal.boxes)  # [S][P, R * 9]
         low, outputs = _LowRank(goal, d), layer.weight.shape[0]
@@ -226,11 +256,11 @@ def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float 
     yield Solution(best, d, losses=losses)
 
 
-def _before_activation(value: Tensor, layer: StyledLayer) -> Tensor:
+def _before_activation(value: Tensor, layer: StyledLayer, noise: Tensor | None = None) -> Tensor:
     """What the convolution must have given for a value: the activation, the bias and the noise undone."""
     x = value / GAIN
     x = torch.where(x < 0, x / SLOPE, x)
-    return x - layer.bias.view(1, -1, 1, 1) - layer.noise_strength * layer.noise
+    return x - layer.bias.view(1, -1, 1, 1) - layer.noise_strength * (layer.noise if noise is None else noise)
 
 
 def _patches(maps: Tensor, boxes: tuple[Box, ...]) -> list[Tensor]:

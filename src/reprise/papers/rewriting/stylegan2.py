@@ -65,9 +65,11 @@ class StyledLayer(nn.Module):
         """The input as the convolution sees it ``[n, inputs, h, h]``."""
         return x * scales[:, :, None, None]
 
-    def value_of(self, key: Tensor, scales: Tensor, weight: Tensor | None = None) -> Tensor:
-        """f(k; W) ``[n, outputs, size, size]`` of a key ``[n, inputs, h, h]``; ``weight`` in the place of the own."""
-        return self.finish(self.convolve(key, scales, weight))
+    def value_of(
+        self, key: Tensor, scales: Tensor, weight: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """f(k; W) ``[n, outputs, size, size]`` of a key ``[n, inputs, h, h]``, perhaps with another weight or noise."""
+        return self.finish(self.convolve(key, scales, weight), noise)
 
     def convolve(self, key: Tensor, scales: Tensor, weight: Tensor | None = None) -> Tensor:
         """Convolution, smoothing and demodulation, before noise, bias and activation."""
@@ -81,9 +83,9 @@ class StyledLayer(nn.Module):
             return smooth(F.conv_transpose2d(key, weight.transpose(0, 1), stride=2), 1, 1, 4.0)
         return F.conv2d(key, weight, padding=1)
 
-    def finish(self, x: Tensor) -> Tensor:
+    def finish(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Noise, bias and activation."""
-        x = x + self.noise_strength * self.noise
+        x = x + self.noise_strength * (self.noise if noise is None else noise)
         return F.leaky_relu(x + self.bias.view(1, -1, 1, 1), SLOPE) * GAIN
 
 

@@ -26,6 +26,7 @@ from reprise.schedules import cosine
 
 POOL, CHECK = 1, 2  # what randomness is for
 JUDGED = 300  # scenes that a generator is judged on
+RARE = 0.6  # power of how rare a label is; windows are small and few, and blur first
 
 
 class ScenePool(pl.LightningDataModule):
@@ -73,9 +74,9 @@ def scenes_of(source: Source) -> Scenes:
 
 
 def pixel_weights(labels: Tensor) -> Tensor:
-    """Weights ``[n, 1, s, s]``: by the root of how rare a pixel's label is, at most eight times the common one's."""
+    """Weights ``[n, 1, s, s]``: the rarer a pixel's label the higher, at most twelve times the commonest one's."""
     share = torch.bincount(labels.flatten(), minlength=len(Label)).float() / labels.numel()
-    weight = (share.max() / share.clamp_min(1e-6)).sqrt().clamp_max(8.0)
+    weight = (share.max() / share.clamp_min(1e-6)).pow(RARE).clamp_max(12.0)
     return weight[labels].unsqueeze(1)
 
 
