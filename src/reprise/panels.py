@@ -190,13 +190,14 @@ def mark_of(record: Record, kinds: Mapping[str, Any]) -> str:
 
 
 def swept(
-    reported: Reported, curve: Curve, records: Sequence[Record], scale: str
+    reported: Reported, curve: Curve, records: Sequence[Record], scale: str, kind: Any = int | float
 ) -> tuple[dict[str, list[Record]], list[Column]]:
     """The runs of a sweep over one numeric condition by data set, and the columns that were measured.
 
-    Data sets with a single value of the condition are left out, and so are columns that give another one its meaning.
+    ``kind`` is the type of the condition: ``str`` for a sweep over names. Data sets with a single value of it are left
+    out, and so are columns that give another one its meaning.
     """
-    known = [r for r in records if isinstance(r.facts.get(curve.by), int | float)]
+    known = [r for r in records if isinstance(r.facts.get(curve.by), kind)]
     found = {d: runs for (s, d), runs in sorted(curve_records(curve, known).items()) if s == scale}
     found = {d: runs for d, runs in found.items() if len({r.facts[curve.by] for r in runs}) > 1}
     metrics = reported.display.metrics

@@ -113,5 +113,21 @@ def test_a_sweep_has_a_panel_per_column_and_chance_where_it_is_known(tmp_path):
     assert [row["mean"] for row in rows if row["series"] == "chance"] == [0.1, 0.2]
 
 
-def test_smoke_runs_and_no_runs_draw_nothing(reported):
+def test_a_sweep_over_names_is_a_list(tmp_path):
+    papers = write_paper(tmp_path)
+    path = papers / "toy" / "reported.yaml"
+    told = "  curves: [{table: toy/sweep, by: kind, label: kind, columns: [test/accuracy]}]\ntables:"
+    path.write_text(path.read_text().replace("tables:", told, 1))
+    records = [
+        Record.of(raw("ours", seed, value + seed / 100, table="toy/sweep", condition={"rate": 0.2, "kind": kind}))
+        for kind, value in (("soft", 0.5), ("hard", 0.7))
+        for seed in range(3)
+    ]
+    chart = next(one for one in common.charts(load_reported("toy", papers), records) if one.name == "sweep_names_cpu")
+    (panel,) = chart.panels
+    assert [(row["row"], row["mean"]) for row in panel.spec["data"]["values"]] == [("hard", 0.71), ("soft", 0.51)]
+    assert len(panel.spec["layer"][0]["data"]["values"]) == 6
+
+
+def test_without_runs_nothing_is_drawn(reported):
     assert common.charts(reported, []) == []

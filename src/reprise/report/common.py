@@ -52,7 +52,8 @@ def charts(reported: Reported, records: Sequence[Record]) -> list[Chart]:
     found: list[Chart | None] = []
     for scale in scales_of(records):
         found += [methods_chart(reported, records, scale), recipes_chart(reported, records, scale)]
-        found += [curve_chart(reported, curve, records, scale) for curve in reported.display.curves]
+        for curve in reported.display.curves:
+            found += [curve_chart(reported, curve, records, scale), choices_chart(reported, curve, records, scale)]
     return [chart for chart in found if chart]
 
 
@@ -168,3 +169,34 @@ def _curve_rows(
             name = reported.display.methods[method]
             rows.append({"series": name, "x": step, **spread(found, column.format, levels.get(step))})
     return rows
+
+
+def choices_chart(reported: Reported, curve: Curve, records: Sequence[Record], scale: str) -> Chart | None:
+    """A sweep over names: a panel per data set and column, a row per name and method."""
+    found, columns = swept(reported, curve, records, scale, kind=str)
+    everything = [r for runs in found.values() for r in runs]
+    panels = [
+        Panel(f"{dataset}: {column.label}", _choices_panel(reported, curve, column, runs))
+        for dataset, runs in found.items()
+        for column in columns
+    ]
+    if not panels:
+        return None
+    points = [some for runs in found.values() for some in curve_points(reported, curve, runs).values()]
+    told = f"Mean and 95 % interval over {seeds_of(points)}, the seeds as small marks. "
+    told += shared([Site(r.dataset, r.protocol, r.condition) for r in everything])
+    name = f"{curve.table.rpartition('/')[2]}_names_{scale}"
+    return Chart(name, f"Sweep over {curve.label}, {scale} scale", told, tuple(panels))
+
+
+def _choices_panel(reported: Reported, curve: Curve, column: Column, records: Sequence[Record]) -> Row:
+    points, chosen, rows, seeds = curve_points(reported, curve, records), method_series(reported), [], []
+    several = len({method for method, _ in points}) > 1
+    for (method, choice), runs in points.items():
+        found = less(runs, column, "")
+        if found:
+            series = chosen[method]
+            who = {"row": f"{choice}, {series.name}" if several else str(choice), "kind": series.name}
+            rows.append(who | spread(list(found.values()), column.format, chance(column, runs[0].condition)))
+            seeds += [who | {"seed": seed, "value": short(value)} for seed, value in found.items()]
+    return intervals(rows, seeds, Axis(column.label), present(chosen.values(), rows, "kind"))
