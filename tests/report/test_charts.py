@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import vl_convert
 from toy_runs import raw, seeds, write_paper
@@ -37,7 +39,15 @@ def test_a_row_holds_mean_interval_and_the_text_of_the_tables():
 def test_fractions_are_cut_at_their_limits_and_differences_are_signed():
     assert spread([0.9, 1.0, 0.98], ".2f", level=0.5)["high"] == 1.0
     assert spread([0.9, 1.0, 0.98], ".2f")["high"] > 1.0
-    assert spread([0.25], ".1f", signed=True) == {"mean": 0.25, "low": 0.25, "high": 0.25, "seeds": 1, "shown": "+0.2"}
+    assert spread([0.25], ".1f", signed=True) == {"mean": 0.25, "low": None, "high": None, "seeds": 1, "shown": "+0.2"}
+
+
+def test_no_band_narrows_to_a_single_seed():
+    rows = [{"series": "one", "x": x, **spread(found, ".1f")} for x, found in ((1.0, [1.0, 3.0]), (2.0, [2.0]))]
+    assert [row["low"] is None for row in rows] == [False, True]
+    svg = vl_convert.vegalite_to_svg(lines(rows, Axis("x"), Axis("y"), [ONE]) | {"width": 200})
+    (band,) = re.findall(r'aria-roledescription="area mark"[^>]* d="([^"]*)"', svg)
+    assert len(set(re.findall(r"[ML](-?[\d.]+),", band))) == 1  # it stays where there are two seeds
 
 
 def test_lines_know_only_the_series_that_have_rows():

@@ -90,11 +90,14 @@ def short(value: float) -> float:
 
 
 def spread(found: Sequence[float], number_format: str, level: float | None = None, signed: bool = False) -> Row:
-    """Mean and 95 % interval of one value per seed, with its text as in the tables (see `ends` for ``level``)."""
+    """Mean and 95 % interval of one value per seed, with its text as in the tables (see `ends` for ``level``).
+
+    A single seed has no interval, so that no band narrows to it.
+    """
     over = interval(found)
-    low, high = ends(over, level)
+    low, high = (None, None) if over.low is None else map(short, ends(over, level))
     text = show(over, number_format, signed=signed)
-    return {"mean": short(over.mean), "low": short(low), "high": short(high), "seeds": over.n, "shown": text}
+    return {"mean": short(over.mean), "low": low, "high": high, "seeds": over.n, "shown": text}
 
 
 def axis_over(title: str, numbers: Sequence[float], ticked: bool = False) -> Axis:
@@ -104,9 +107,7 @@ def axis_over(title: str, numbers: Sequence[float], ticked: bool = False) -> Axi
 
 def plain(value: float, number_format: str, seeds: int = 1) -> Row:
     """What `spread` gives, for a number without an interval: a reference, chance, a mean that is quoted."""
-    return {"mean": short(value), "low": short(value), "high": short(value), "seeds": seeds} | {
-        "shown": format(value, number_format)
-    }
+    return {"mean": short(value), "low": None, "high": None, "seeds": seeds, "shown": format(value, number_format)}
 
 
 def lines(rows: Sequence[Row], x: Axis, y: Axis, series: Sequence[Series], joined: bool = True) -> dict[str, Any]:
@@ -127,10 +128,9 @@ def lines(rows: Sequence[Row], x: Axis, y: Axis, series: Sequence[Series], joine
     ]
     band = {"y": {"field": "low", **up}, "y2": {"field": "high"}}
     dot = {"type": "point", "filled": True}
-    spans: list[dict[str, Any]] = [
-        {"mark": {"type": "area", "opacity": 0.14}, "encoding": band},
-        {"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": {"strokeDash": dash}},
-    ]
+    extent = {"type": "area", "opacity": 0.14} if joined else {"type": "rule", "strokeWidth": 2}
+    spans = [{"mark": extent, "encoding": band}] if any(row["low"] is not None for row in rows) else []
+    joins = [{"mark": {"type": "line", "strokeWidth": 1.8}, "encoding": {"strokeDash": dash}}] if joined else []
     return {
         "height": HEIGHT,
         "data": {"values": list(rows)},
@@ -138,7 +138,8 @@ def lines(rows: Sequence[Row], x: Axis, y: Axis, series: Sequence[Series], joine
         "transform": [{"filter": "indexof(hidden, datum.series) < 0"}],
         "encoding": {"x": across, "y": {"field": "mean", **up}, "color": colour},
         "layer": [
-            *(spans if joined else [{"mark": {"type": "rule", "strokeWidth": 2}, "encoding": band}]),
+            *spans,
+            *joins,
             {
                 "transform": [{"filter": {"field": "series", "oneOf": marked}}],
                 "mark": dot | {"size": 44, "opacity": 1},
@@ -164,6 +165,7 @@ def intervals(
     across = {"type": "quantitative", "axis": _axis(x), "scale": _scale(x, rows)}
     tooltip = [_tip("row", "Row"), _tip("shown", x.title), _tip("seeds", "Seeds")]
     at_seed = [_tip("row", "Row"), _tip("seed", "Seed", "quantitative"), _tip("value", x.title, "quantitative")]
+    several = any(row["low"] is not None for row in rows)
     spanned = {"x": {"field": "low", **across}, "x2": {"field": "high"}}
     layers: list[dict[str, Any]] = [
         {
@@ -171,7 +173,7 @@ def intervals(
             "mark": {"type": "point", "filled": True, "size": 24, "opacity": 0.55, "yOffset": 8},
             "encoding": {"x": {"field": "value", **across}, "shape": shape, "tooltip": at_seed},
         },
-        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": spanned},
+        *([{"mark": {"type": "rule", "strokeWidth": 2}, "encoding": spanned}] if several else []),
         {
             "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
             "encoding": {"x": {"field": "mean", **across}, "shape": shape, "tooltip": tooltip},
