@@ -179,7 +179,7 @@ def test_what_the_generator_was_never_shown_is_taken_from_the_renderer(data):
         (("method=rewriting", "method.module.margin=-1"), "margin=-1 cannot be used"),
         (("method=rewriting", "method.datamodule.contexts=1000"), "contexts=1000 are more than"),
         (("method=rewriting", "method.datamodule.contexts=0"), "contexts=0 cannot be used"),
-        (("method=rewriting", "edit=watermark", "method.module.recipe.units=99"), "units=99 cannot be"),
+        (("method=rewriting", "edit=watermark", "method.units=99"), "units=99 cannot be"),
         (("method=rewriting", "dataset.size=48"), "dataset.size=48 cannot be used"),
         (("method=rewriting", "dataset.buildings=3"), "dataset.buildings=3 cannot be used"),
         (("method=rewriting", "generator.channels=[8]"), "generator.channels has 1 resolutions"),
