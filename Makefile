@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint table figures editor view sync reproduce clean
+.PHONY: help run test lint table figures report editor view sync reproduce clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ table: $(READY) ## paper against ours, from the finished runs
 
 figures: $(READY) ## figures over many runs, from the records and the run folders
 	$(BIN)/python scripts/figures.py all
+
+report: $(READY) ## one page over all papers, from the records: outputs/report/index.html
+	$(BIN)/python scripts/table.py report
 
 view: $(READY) ## compare the runs in the terminal, without an account
 	$(BIN)/wandb leet outputs/wandb

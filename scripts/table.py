@@ -1,6 +1,7 @@
 """Paper against ours: print the tables of one paper or of all, write them to files, keep the records.
 
 python scripts/table.py dvrl                    print, and write outputs/tables/dvrl.md and dvrl_cost.md
+python scripts/table.py report                  write outputs/report/index.html and report.md, over all papers
 python scripts/table.py dvrl --record           also keep the finished runs in outputs/records/dvrl.jsonl
 python scripts/table.py dvrl --record --readme  also renew the tables in the README files
 python scripts/table.py all --check             exit 1 if a README or a table file differs from the records
@@ -34,7 +35,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="table.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paper", help=f"one of {', '.join(available_papers())}, or all")
+    parser.add_argument("paper", help=f"one of {', '.join(available_papers())}, all, or report")
     parser.add_argument("--record", action="store_true", help="keep finished runs (not smoke) in the record file")
     parser.add_argument("--readme", action="store_true", help="renew the tables between the markers in the READMEs")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a committed table has drifted")
@@ -45,6 +46,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     chosen = parser.parse_args(argv)
     if chosen.check and (chosen.record or chosen.readme):
         parser.error("--check writes nothing, so it cannot be combined with --record or --readme")
+    if chosen.paper == "report" and (chosen.record or chosen.readme or chosen.check or chosen.status):
+        parser.error("report takes no option but --output-dir; record runs and renew READMEs with `all`")
     return chosen
 
 
@@ -53,8 +56,11 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
     chosen = arguments(argv)
     try:
         known = available_papers(papers_dir)
-        if chosen.paper not in (*known, "all"):
-            raise UserError(f"there is no paper {chosen.paper!r}; choose one of: {', '.join([*known, 'all'])}.")
+        if chosen.paper not in (*known, "all", "report"):
+            choices = ", ".join([*known, "all", "report"])
+            raise UserError(f"there is no paper {chosen.paper!r}; choose one of: {choices}.")
+        if chosen.paper == "report":
+            return write_report(known, chosen.output_dir, papers_dir)
         papers = known if chosen.paper == "all" else [chosen.paper]
         if chosen.check:
             return check(papers, chosen.output_dir, root, papers_dir)
@@ -65,6 +71,8 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
             if not chosen.status:
                 show_and_write(paper, found, chosen.output_dir, papers_dir)
             status(paper, found, chosen.status)
+        if chosen.paper == "all" and not chosen.status:
+            write_report(known, chosen.output_dir, papers_dir)
         if chosen.readme:
             for path, _, text in drifted(papers, chosen.output_dir, root, papers_dir):
                 write_text(path, text)
@@ -72,6 +80,15 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
     except UserError as error:
         print(f"reprise: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def write_report(papers: Sequence[str], output_dir: Path, papers_dir: Path) -> int:
+    """Write the report over all papers; return the exit code."""
+    from reprise.report.page import write  # its libraries are not needed for tables
+
+    for path in write(output_dir, papers_dir, papers):
+        print(f"wrote {path}")
     return 0
 
 

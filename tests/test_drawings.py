@@ -9,20 +9,8 @@ import yaml
 from toy_runs import YAML, rec
 
 from reprise.canvas import save
-from reprise.drawings import (
-    Site,
-    chance,
-    curve_figure,
-    draw,
-    ends,
-    methods_figure,
-    recipes_figure,
-    seeds_of,
-    shared,
-    site_name,
-    standing,
-    styles,
-)
+from reprise.drawings import curve_figure, draw, methods_figure, recipes_figure
+from reprise.panels import Site, chance, ends, seeds_of, shared, site_name, standing, styles
 from reprise.reported import Column, available_papers, load_reported, parse
 from reprise.stats import interval
 

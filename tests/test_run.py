@@ -10,11 +10,11 @@ import re
 import harness
 import pytest
 import yaml
-from harness import METHODS, PAPERS, VALUATION, cut, methods_of, small
+from harness import METHODS, PAPERS, SMALL, VALUATION, cut, methods_of, small
 
 from reprise import building
 from reprise.config import group_key, protocol_key, resolved, run_key
-from reprise.evidence import Record
+from reprise.evidence import Record, collect
 from reprise.reported import Selector, available_papers, load_reported
 
 PROMISED = {
@@ -316,3 +316,23 @@ def test_numbers_are_plain():
     assert type(building.number("a", torch.tensor(0.5))) is float
     assert type(building.number("a", 2)) is int
     json.dumps(building.number("a", torch.tensor(0.5)))
+
+
+def test_a_run_keeps_the_command_line_that_repeats_it(train, tmp_path):
+    sizes = ("method=random", *SMALL, "force=true", "seed=4")
+    assert train(*sizes, "sweep=dvrl/removal", "dataset=digits", "method.datamodule.noise_rate=0.1").code == 0
+    record = Record.of(harness.read(next((tmp_path / "out").glob("runs/*/*/*/record.json"))))
+    assert "sweep=dvrl/removal" in record.overrides
+    assert not [given for given in record.overrides if given.startswith(("force", "hardware", "logger", "paths"))]
+    again = resolved(harness.compose(*record.overrides))
+    assert (run_key(again), again["table"]) == (record.run_key, "dvrl/removal")
+
+
+@pytest.mark.parametrize("paper", available_papers())
+def test_the_commands_of_the_records_name_their_sweep_and_seed(paper):
+    for record in collect(harness.ROOT / "outputs", paper, runs=False).records:
+        if record.overrides:
+            assert f"seed={record.seed}" in record.overrides
+            assert [f"sweep={record.table}"] * bool(record.table) == [
+                given for given in record.overrides if given.startswith("sweep=")
+            ]

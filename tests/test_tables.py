@@ -194,7 +194,7 @@ def test_status_names_failures_and_writes_nothing(place, capsys):
 
 def test_wrong_input_is_one_sentence_and_code_two(place, capsys):
     assert command("tyo", **place) == 2
-    assert capsys.readouterr().err == "reprise: there is no paper 'tyo'; choose one of: toy, all.\n"
+    assert capsys.readouterr().err == "reprise: there is no paper 'tyo'; choose one of: toy, all, report.\n"
     (place["root"] / "README.md").write_text("<!-- table:toy:clams -->\n<!-- /table:toy:clams -->\n")
     assert command("toy", "--readme", **place) == 2
     assert "names no section" in capsys.readouterr().err

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -22,6 +24,7 @@ Scale = Enum("Scale", ["smoke", "cpu", "paper"])
 # What may differ between two runs that are the same experiment: where it ran, where it was written, how it was shown. A
 # generator counts where a method has it, which it does by reference.
 VOLATILE = ("hardware", "logger", "paths", "force", "table", "generator")
+PASSING = ("hardware", "logger", "paths", "force")  # of these, those that say how and where one command runs
 # A user's file is known by its checksum, which the config holds too: moving or renaming it is no new experiment.
 VOLATILE_PATHS = ("path", "test_path", "validation_path", "store_path")
 # Whole numbers of at least 1, or null for the default.
@@ -91,6 +94,17 @@ def register() -> None:
     OmegaConf.register_new_resolver("sha256_given", _sha256_given, replace=True)
     OmegaConf.register_new_resolver("sha256_images", _sha256_images, replace=True)
     OmegaConf.register_new_resolver("sha256_clouds", _sha256_clouds, replace=True)
+
+
+def given_overrides() -> list[str]:
+    """The command line of this job as far as it can change a number: ``train.py`` with these repeats the run.
+
+    Empty outside a Hydra job.
+    """
+    if not HydraConfig.initialized():
+        return []
+    given = HydraConfig.get().overrides.task
+    return [override for override in given if re.split(r"[./@=]", override.lstrip("+~"))[0] not in PASSING]
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:

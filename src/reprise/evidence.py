@@ -40,8 +40,8 @@ class Record:
     ``seed`` saw exactly the same data. ``settings`` (optional, flat) are the method's own hyper-parameters; where two
     groups of one method meet in a table, they tell what differs, and claims may select by them: two runs that differ in
     settings alone can still be compared. ``table`` is the sweep that asked for the run, and
-    ``variant`` names a deliberate departure from the method's recipe, which never stands for the method. ``raw`` is the
-    line as it was read.
+    ``variant`` names a deliberate departure from the method's recipe, which never stands for the method. ``overrides``
+    is the command line that asked for the run, empty where it was not kept. ``raw`` is the line as it was read.
     """
 
     paper: str
@@ -58,6 +58,7 @@ class Record:
     settings: Mapping[str, Any] = field(default_factory=dict)
     table: str = ""
     variant: str = ""
+    overrides: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -75,6 +76,7 @@ class Record:
             settings=dict(flatten(raw.get("settings") or {})),
             table=raw.get("table") or "",
             variant=raw.get("variant") or "",
+            overrides=tuple(str(given) for given in raw.get("overrides") or ()),
             raw=raw,
         )
 

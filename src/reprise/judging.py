@@ -29,22 +29,28 @@ from reprise.stats import (
 
 @dataclass(frozen=True)
 class CellResult:
-    """A reported cell beside our runs at one scale; ``ours`` is in the cell's unit."""
+    """A reported cell beside our runs at one scale; ``ours`` and ``values`` (one per run) are in the cell's unit."""
 
     cell: Cell
     scale: str
     ours: Interval | None
     judgement: CellJudgement
+    values: tuple[float, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """One part of a claim on one site. ``left`` and ``right`` are over the paired seeds."""
+    """One part of a claim on one site. ``left`` and ``right`` are over the paired seeds.
+
+    ``groups`` are the configurations that were compared.
+    """
 
     part: Part
     judgement: ClaimJudgement
     left: Interval | None
     right: Interval | None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,10 +137,12 @@ def judge_cell(cell: Cell, records: Collection[Record]) -> list[CellResult]:
         chosen = groups(select(records, experiment, scale))
         ours = values(chosen[0], experiment.metric) if chosen else []
         if ours:
-            scaled = interval(ours).scaled(100.0 if cell.unit == "percent" else 1.0)
+            unit = 100.0 if cell.unit == "percent" else 1.0
+            scaled, each = interval(ours).scaled(unit), tuple(unit * value for value in ours)
             full = scale in (experiment.scale, "paper")
             judged = cell_verdict(scaled, cell.value, cell.tolerance, cell.higher_is_better, full)
-            results.append(CellResult(cell, scale, scaled, _with_broken(judged, len(chosen[0]) - len(ours))))
+            judged = _with_broken(judged, len(chosen[0]) - len(ours))
+            results.append(CellResult(cell, scale, scaled, judged, each, chosen[0][0].group))
     nothing = cell_verdict(None, cell.value, cell.tolerance, cell.higher_is_better, False)
     return results or [CellResult(cell, "", None, nothing)]
 
@@ -223,7 +231,10 @@ def judge_part(part: Part, records: Collection[Record], scale: str, dataset: str
         verdict = ClaimVerdict.INCONCLUSIVE if judged.verdict is ClaimVerdict.SUPPORTED else judged.verdict
         reason = f"{judged.reason}; no finite value on seed {seeds}"
         judged = ClaimJudgement(verdict, reason, judged.n, judged.difference)
-    return PartResult(part, judged, *((interval(x) if x else None) for x in (left, right)))
+    sides = [side for side in (part.left, part.right) if isinstance(side, Selector)]
+    chosen = [groups(select(records, side, scale, dataset))[:1] for side in sides]
+    compared = tuple(dict.fromkeys(runs[0].group for first in chosen for runs in first))
+    return PartResult(part, judged, *((interval(x) if x else None) for x in (left, right)), compared)
 
 
 def pair(

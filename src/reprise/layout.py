@@ -18,13 +18,17 @@ SCALE_ORDER = ("paper", "cpu", "smoke")
 
 @dataclass(frozen=True)
 class Table:
-    """A titled grid of finished strings, with a line above and lines below."""
+    """A titled grid of finished strings, with a line above and lines below.
+
+    ``runs`` holds for each row the groups (see `Record`) of the runs behind it; empty where no row has any.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     notes: tuple[str, ...] = ()
+    runs: tuple[tuple[str, ...], ...] = ()
 
 
 def to_markdown(tables: Iterable[Table], level: int = 3) -> str:

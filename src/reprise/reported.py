@@ -161,7 +161,11 @@ class Display:
 
 @dataclass(frozen=True)
 class Reported:
-    """A whole ``reported.yaml``. ``tables`` maps a table's id to its title; ``not_found`` lists what no source gave."""
+    """A whole ``reported.yaml``.
+
+    ``tables`` maps a table's id to its title; ``not_found`` lists what no source gave; ``name`` is what the paper calls
+    its method.
+    """
 
     paper: str
     title: str
@@ -173,6 +177,7 @@ class Reported:
     cells: tuple[Cell, ...]
     claims: tuple[Claim, ...]
     not_found: tuple[str, ...] = ()
+    name: str = ""
 
 
 def available_papers(papers_dir: Path = PAPERS_DIR) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,13 +81,23 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
 
 def _curve(reported: Reported, curve: Curve, scale: str, dataset: str, records: Sequence[Record]) -> Table:
     columns = [reported.display.metrics[name] for name in curve.columns]
-    rows = [
-        (value if isinstance(value, str) else f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
+    named = [
+        (value, name, runs)
         for value in sorted({r.facts[curve.by] for r in records})
         for name, runs in _rows(reported, [r for r in records if r.facts[curve.by] == value])
     ]
+    rows = tuple(
+        (value if isinstance(value, str) else f"{value:g}", name, str(len(runs)), *(_mean(runs, c) for c in columns))
+        for value, name, runs in named
+    )
     header = (curve.label, "Method", "Seeds", *(c.label for c in columns))
-    return _dense(Table(f"Curve over {curve.label}: {dataset}, {scale} scale", header, tuple(rows)))
+    title = f"Curve over {curve.label}: {dataset}, {scale} scale"
+    return _dense(Table(title, header, rows, runs=_groups(runs for _, _, runs in named)))
+
+
+def _groups(rows: Iterable[Sequence[Record]]) -> tuple[tuple[str, ...], ...]:
+    """The configuration behind each row, which is one."""
+    return tuple((runs[0].group,) for runs in rows)
 
 
 def _by_condition(
@@ -110,9 +120,8 @@ def _by_condition(
             notes = ("Where a method stands twice, claims are judged on its first row.",) if twice else ()
             twins = sum((d, c) == (dataset, condition) for d, c, _ in sites) > 1
             caption = condition + (f" (protocol {protocol[:6]})" if twins else "")
-            tables.append(
-                _dense(Table(f"{title}: {dataset}, {scale} scale", ("Method", *header), rows, caption, notes))
-            )
+            name, behind = f"{title}: {dataset}, {scale} scale", _groups(runs for _, runs in named)
+            tables.append(_dense(Table(name, ("Method", *header), rows, caption, notes, behind)))
     return tables
 
 

@@ -19,7 +19,7 @@ import filelock
 from omegaconf import DictConfig
 
 from reprise import ledger
-from reprise.config import group_key, protocol_key, resolved, run_key
+from reprise.config import given_overrides, group_key, protocol_key, resolved, run_key
 from reprise.errors import UserError
 from reprise.records import RunFolder, environment, write_json
 
@@ -152,6 +152,7 @@ def _write_results(
         "settings": config["method"]["module"],
         "table": config["table"],
         "variant": config["variant"],
+        "overrides": given_overrides(),
         "metrics": metrics,
         "env": {name: env[name] for name in ("commit", "dirty", "device", "finished")} | env["versions"],
     }

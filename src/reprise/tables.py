@@ -49,19 +49,21 @@ def claims_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
 
 def evidence_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
     """Per scale: the numbers behind the verdicts, data set by data set."""
+    judged = _judged(reported, records).items()
+    tables = [evidence(reported, results, f"Evidence for the claims, {scale} scale") for scale, results in judged]
+    return [table for table in tables if table.rows]
+
+
+def evidence(reported: Reported, results: Iterable[ClaimResult], title: str) -> Table:
+    """The numbers behind the verdicts on some claims: a row per site and part."""
     header = ("Claim", "Data", "Comparison", "Left", "Right", "Difference", "Pairs", "Verdict")
+    parts = [(result, site, part) for result in results for site in result.sites for part in site.parts]
+    rows = tuple(
+        _detail(reported, result.claim, site, part, varying([other.condition for other in result.sites]))
+        for result, site, part in parts
+    )
     notes = ("Left and right are means over the paired seeds, with 95 % intervals.",)
-    tables = []
-    for scale, results in _judged(reported, records).items():
-        details = tuple(
-            _detail(reported, result.claim, site, part, varying([other.condition for other in result.sites]))
-            for result in results
-            for site in result.sites
-            for part in site.parts
-        )
-        if details:
-            tables.append(Table(f"Evidence for the claims, {scale} scale", header, details, notes=notes))
-    return tables
+    return Table(title, header, rows, notes=notes, runs=tuple(part.groups for _, _, part in parts))
 
 
 def _detail(reported: Reported, claim: Claim, site: SiteResult, result: PartResult, keys: list[str]) -> tuple[str, ...]:

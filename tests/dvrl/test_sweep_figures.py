@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from toy_runs import raw
 
-from reprise.drawings import styles
 from reprise.evidence import Record
+from reprise.panels import styles
+from reprise.papers.dvrl.charts import charts
 from reprise.papers.dvrl.sweep_figures import INSPECTED, MOST, REMOVED, band, draw, readable
 from reprise.reported import load_reported
 
@@ -95,3 +96,37 @@ def test_missing_and_damaged_curves_are_told_in_one_line_each(reported, tmp_path
 
 def test_without_runs_there_is_nothing_to_say(reported, tmp_path):
     assert draw(reported, [], tmp_path) == ({}, [])
+
+
+# --- the same as charts -----------------------------------------------------------------------------------------------
+
+
+def rows_of(panel, name):
+    return [row for row in panel.spec["data"]["values"] if row["series"] == name]
+
+
+def test_charts_show_the_curves_of_the_run_folders(reported, tmp_path):
+    runs = [record(m, s, noise_rate=rate) for m in ("dvrl", "random") for s in (0, 1, 2) for rate in (0.0, 0.2)]
+    for run in runs:
+        folder(tmp_path, run, low=0.8 + run.seed / 100)
+    discovery, removal = charts(reported, runs, tmp_path)
+    assert [s.name for s in discovery.series] == ["best possible", "chance", "DVRL (stabilised)", "Random"]
+    (panel,) = discovery.panels
+    assert [(row["x"], row["mean"]) for row in rows_of(panel, "Random")][:2] == [(0.0, 0.0), (4.0, 8.0)]
+    assert rows_of(panel, "best possible")[5]["mean"] == 100.0
+    clean, noisy = removal.panels
+    assert (clean.title, noisy.title) == ("digits, noise_rate 0.0", "digits, noise_rate 0.2")
+    kept = rows_of(clean, "Random")[-1]
+    lost = rows_of(clean, "Random, high values first")[-1]
+    assert (kept["x"], kept["mean"], kept["seeds"], lost["mean"]) == (50.0, 0.81, 3, 0.31)
+
+
+def test_a_picture_stands_in_for_curves_that_are_gone(reported, tmp_path):
+    runs = [record(m, s) for m in ("dvrl", "random") for s in (0, 1, 2)]
+    assert charts(reported, runs, tmp_path) == []
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "dvrl_discovery_cpu.png").write_bytes(b"drawn before")
+    folder(tmp_path, runs[0])
+    picture, chart = charts(reported, runs, tmp_path)
+    assert picture.png == b"drawn before"
+    assert (chart.name, rows_of(chart.panels[0], "DVRL (stabilised)")[0]["seeds"]) == ("removal_cpu", 1)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from reprise.canvas import GREY, PALE, canvas, headline, label, legend
-from reprise.drawings import seeds_of, standing, styles
 from reprise.evidence import Record
 from reprise.layout import scales_of
-from reprise.papers.crvae.artifacts import draw_latents
+from reprise.panels import seeds_of, standing, styles
 from reprise.reported import Reported
 from reprise.stats import interval
 
@@ -51,21 +50,30 @@ def draw(reported: Reported, records: Sequence[Record], output_dir: Path) -> tup
     """The figures that there is data for, by name, and what is missing; Figure 1 needs run folders."""
     figures: dict[str, Figure | None] = {}
     for scale in scales_of(records):
-        places: dict[tuple[str, str], list[Record]] = defaultdict(list)
-        for record in records:
-            if record.scale == scale and not record.variant:
-                places[record.dataset, record.protocol].append(record)
-        for dataset, methods in _fullest(reported, places, BASE).items():
+        regimes, families = compared(reported, records, scale)
+        for dataset, methods in regimes.items():
             figures[f"paired_{dataset}_{scale}"] = paired(reported, dataset, methods, scale)
             figures[f"latents_{dataset}_{scale}"] = before_and_after(reported, dataset, methods, output_dir)
-        families = {base: _fullest(reported, places, base, (base, *family)) for base, family in FAMILIES.items()}
-        for dataset in sorted({dataset for found in families.values() for dataset in found}):
-            there = {base: found[dataset] for base, found in families.items() if dataset in found}
+        for dataset, there in families.items():
             figures[f"bases_{dataset}_{scale}"] = bases(reported, dataset, there, scale)
     return {name: figure for name, figure in figures.items() if figure}, []
 
 
-def _fullest(
+def compared(
+    reported: Reported, records: Sequence[Record], scale: str
+) -> tuple[dict[str, Methods], dict[str, dict[str, Methods]]]:
+    """By data set the regimes of the plain VAE, and by data set and base model the regimes of each."""
+    places: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        if record.scale == scale and not record.variant:
+            places[record.dataset, record.protocol].append(record)
+    families = {base: fullest(reported, places, base, (base, *family)) for base, family in FAMILIES.items()}
+    datasets = sorted({dataset for found in families.values() for dataset in found})
+    there = {d: {base: found[d] for base, found in families.items() if d in found} for d in datasets}
+    return fullest(reported, places, BASE), there
+
+
+def fullest(
     reported: Reported, places: dict[tuple[str, str], list[Record]], base: str, wanted: Sequence[str] = ()
 ) -> dict[str, Methods]:
     """By data set the methods (all, or the ``wanted`` ones) of the protocol that has the base and the most of them."""
@@ -79,7 +87,7 @@ def _fullest(
 
 def paired(reported: Reported, dataset: str, methods: Methods, scale: str) -> Figure | None:
     """Differences from the plain VAE of the same seed, mean and 95 % interval, a panel per metric."""
-    rows = _pairs(methods, BASE, REGIMES)
+    rows = pairs_of(methods, BASE, REGIMES)
     title = f"Difference from the plain VAE of the same seed on {dataset}, {scale} scale"
     return _differences(reported, [rows], title) if rows else None
 
@@ -89,13 +97,13 @@ def bases(reported: Reported, dataset: str, families: dict[str, Methods], scale:
 
     A family is whole within one protocol, but families may differ in theirs: a hierarchical model has another network.
     """
-    groups = [_pairs(methods, base, FAMILIES[base]) for base, methods in families.items()]
+    groups = [pairs_of(methods, base, FAMILIES[base]) for base, methods in families.items()]
     groups = [rows for rows in groups if rows]
     title = f"Difference from the plain form of each base model, same seed, on {dataset}, {scale} scale"
     return _differences(reported, groups, title) if len(groups) > 1 else None
 
 
-def _pairs(methods: Methods, base: str, names: Sequence[str]) -> Rows:
+def pairs_of(methods: Methods, base: str, names: Sequence[str]) -> Rows:
     """Runs beside the base's run of the same seed; methods without any are left out."""
     plain = {run.seed: run for run in methods[base]}
     rows = {name: [(r, plain[r.seed]) for r in methods.get(name, ()) if r.seed in plain] for name in names}
@@ -133,6 +141,8 @@ def _bar(ax: Axes, row: int, gaps: Sequence[float], colour: str, marker: str) ->
 
 def before_and_after(reported: Reported, dataset: str, methods: Methods, output_dir: Path) -> Figure | None:
     """The latents of inputs and of their transformations, joined by lines, one method beside another (Figure 1)."""
+    from reprise.papers.crvae.artifacts import draw_latents  # needs torch
+
     frames: dict[str, tuple[Record, pd.DataFrame]] = {}
     for name in BEFORE_AND_AFTER:
         for run in sorted(methods.get(name, ()), key=lambda run: run.seed):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from reprise.canvas import DASHED, DOTTED, GREY, canvas, headline, label, legend
-from reprise.drawings import Site, at, claims_on, seeds_of, shared, site_name, sites, standing, styles
 from reprise.evidence import Record
 from reprise.layout import scales_of
+from reprise.panels import Site, at, claims_on, seeds_of, shared, site_name, sites, standing, styles
 from reprise.reported import Reported
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ INSPECTED = np.linspace(0.0, 1.0, 201)
 REMOVED = np.linspace(0.0, 0.5, 11)  # the paper's figures show the first half
 PANEL = 2.5  # inches
 
+ENDS: dict[str, Any] = {"low_first": "-", "high_first": DASHED}
+
 Curves = dict[str, np.ndarray]
+Panels = tuple[list[Site], list[tuple[Site, dict[str, list[Curves]]]]]
 
 
 @dataclass
@@ -75,11 +78,26 @@ def draw(reported: Reported, records: Sequence[Record], output_dir: Path) -> tup
     return figures, notes
 
 
-def discovery_figure(reported: Reported, records: Sequence[Record], scale: str, folders: Folders) -> Figure | None:
-    """Damaged rows found against rows inspected, lowest value first, where the first claim about it is judged."""
+def discovery_panels(reported: Reported, records: Sequence[Record], scale: str, folders: Folders) -> Panels:
+    """Where the first claim about discovery is judged, and the curves there."""
     claims = claims_on(reported, "discovery/auroc")[:1]
     where = [site for claim in claims for site in sites(claim, records, scale)]
-    panels = _panels(reported, records, scale, where, folders, "discovery_curve", "inspected", ("found",), INSPECTED)
+    found = panels_of(reported, records, scale, where, folders, "discovery_curve", "inspected", ("found",), INSPECTED)
+    return where, found
+
+
+def removal_panels(reported: Reported, records: Sequence[Record], scale: str, folders: Folders) -> Panels:
+    """The sites of every claim about removal, and the curves there."""
+    claims = claims_on(reported, "removal/area_between")
+    where = [site for claim in claims for site in sites(claim, records, scale)]
+    datasets = [site.dataset for site in where]
+    where.sort(key=lambda site: datasets.index(site.dataset))
+    return where, panels_of(reported, records, scale, where, folders, "removal_curve", "removed", tuple(ENDS), REMOVED)
+
+
+def discovery_figure(reported: Reported, records: Sequence[Record], scale: str, folders: Folders) -> Figure | None:
+    """Damaged rows found against rows inspected, lowest value first, where the first claim about it is judged."""
+    where, panels = discovery_panels(reported, records, scale, folders)
     if not panels:
         return None
     figure, axes = _grid(len(panels))
@@ -94,23 +112,18 @@ def discovery_figure(reported: Reported, records: Sequence[Record], scale: str, 
 
 def removal_figure(reported: Reported, records: Sequence[Record], scale: str, folders: Folders) -> Figure | None:
     """Test score against rows removed, on the sites of every claim about removal."""
-    claims = claims_on(reported, "removal/area_between")
-    where = [site for claim in claims for site in sites(claim, records, scale)]
-    datasets = [site.dataset for site in where]
-    where.sort(key=lambda site: datasets.index(site.dataset))
-    ends = {"low_first": "-", "high_first": DASHED}
-    panels = _panels(reported, records, scale, where, folders, "removal_curve", "removed", tuple(ends), REMOVED)
+    where, panels = removal_panels(reported, records, scale, folders)
     if not panels:
         return None
     figure, axes = _grid(len(panels))
     for ax, (site, found) in zip(axes.ravel(), panels, strict=False):
-        errors = any(r.metric("weighted/test_accuracy") is None for r in at(records, scale, site))
-        _lines(ax, reported, found, 100 * REMOVED, ends, 1.0, (0.0, np.inf if errors else 1.0))
+        errors = is_regression(at(records, scale, site))
+        _lines(ax, reported, found, 100 * REMOVED, ENDS, 1.0, (0.0, np.inf if errors else 1.0))
         label(ax, site_name(site, where), "rows removed (%)", "test RMSE" if errors else "test accuracy")
     return _finish(figure, axes, panels, f"Removing rows, low values first (solid) or high (dashed), {scale} scale")
 
 
-def _panels(
+def panels_of(
     reported: Reported,
     records: Sequence[Record],
     scale: str,
@@ -129,6 +142,11 @@ def _panels(
         drawn = {method: curves for method, curves in read.items() if curves}
         panels += [(site, drawn)] if drawn else []
     return panels
+
+
+def is_regression(records: Sequence[Record]) -> bool:
+    """Whether the runs at a site are judged by their error."""
+    return any(r.metric("weighted/test_accuracy") is None for r in records)
 
 
 def readable(reported: Reported, methods: Sequence[str]) -> list[str]:

@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from reprise.canvas import BLUE, GREY, VERMILION, canvas, headline, label, legend
-from reprise.drawings import seeds_of, standing, styles
 from reprise.evidence import Record
 from reprise.layout import scales_of
+from reprise.panels import seeds_of, standing, styles
 from reprise.reported import Reported
 
 if TYPE_CHECKING:
@@ -51,13 +51,18 @@ def points(runs: Sequence[Record], metric: str) -> Points:
     return dict(sorted(found.items()))
 
 
-def tasks_figure(records: Sequence[Record], scale: str) -> Figure | None:
-    """Accuracy and task inference against the number of tasks, a panel per configuration, the longest streams first."""
+def longest_streams(records: Sequence[Record], scale: str) -> list[list[Record]]:
+    """The configurations that were judged as tasks came, those with the most tasks first."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.scale == scale and len(points([record], "accuracy/given")) >= FEWEST:
             groups[record.group].append(record)
-    chosen = sorted(groups.values(), key=lambda runs: (-max(points(runs, "accuracy/given")), _name(runs[0])))[:MOST]
+    return sorted(groups.values(), key=lambda runs: (-max(points(runs, "accuracy/given")), name_of(runs[0])))[:MOST]
+
+
+def tasks_figure(records: Sequence[Record], scale: str) -> Figure | None:
+    """Accuracy and task inference against the number of tasks, a panel per configuration."""
+    chosen = longest_streams(records, scale)
     if not chosen:
         return None
     rows = -(-len(chosen) // 2)
@@ -68,7 +73,7 @@ def tasks_figure(records: Sequence[Record], scale: str) -> Figure | None:
             if curve:
                 means = [fmean(values) for values in curve.values()]
                 ax.plot(list(curve), means, style, color=colour, label=text, markersize=4)
-        label(ax, _name(runs[0]), "number of tasks", "share")
+        label(ax, name_of(runs[0]), "number of tasks", "share")
     for ax in axes.ravel()[len(chosen) :]:
         ax.set_visible(False)
     headline(figure, f"As tasks come, {scale} scale: {seeds_of(chosen)}, judged after the last task of each run")
@@ -76,22 +81,29 @@ def tasks_figure(records: Sequence[Record], scale: str) -> Figure | None:
     return figure
 
 
-def _name(run: Record) -> str:
+def name_of(run: Record) -> str:
     """As short as two panels side by side need it."""
     scenario, network, outputs = (run.facts.get(name) for name in ("scenario", "network", "outputs"))
     parts = (run.dataset, scenario or run.method, network, f"s = {outputs}" if outputs else None)
     return ", ".join(part for part in parts if part)
 
 
-def bytes_figure(reported: Reported, records: Sequence[Record], scale: str) -> Figure | None:
-    """Accuracy with a given task against the bytes that are stored, where several methods met on the same stream."""
+def shared_streams(
+    reported: Reported, records: Sequence[Record], scale: str
+) -> list[tuple[tuple[str, str], dict[str, list[Record]]]]:
+    """Data set and protocol of the streams on which several methods met, and their runs."""
     places: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         if record.scale == scale and not record.variant and record.metric("bytes/bank"):
             places[record.dataset, record.protocol].append(record)
     there = {place: standing(reported, runs) for place, runs in places.items()}
     there = {place: methods for place, methods in there.items() if len(methods) >= FEWEST}
-    ordered = sorted(there.items(), key=lambda item: (-len(item[1]), item[0]))[:MOST]
+    return sorted(there.items(), key=lambda item: (-len(item[1]), item[0]))[:MOST]
+
+
+def bytes_figure(reported: Reported, records: Sequence[Record], scale: str) -> Figure | None:
+    """Accuracy with a given task against the bytes that are stored, where several methods met on the same stream."""
+    ordered = shared_streams(reported, records, scale)
     if not ordered:
         return None
     rows, chosen = -(-len(ordered) // 2), styles(reported)
@@ -99,9 +111,7 @@ def bytes_figure(reported: Reported, records: Sequence[Record], scale: str) -> F
     for ax, ((dataset, _), methods) in zip(axes.ravel(), ordered, strict=False):
         for name, runs in methods.items():
             style = chosen[name.split(" [")[0]] if name not in chosen else chosen[name]
-            ax.plot(
-                *_mean_point(runs), style.marker, color=style.colour, label=reported.display.methods.get(name, name)
-            )
+            ax.plot(*mean_point(runs), style.marker, color=style.colour, label=reported.display.methods.get(name, name))
         ax.set_xscale("log")
         first = next(iter(methods.values()))[0]
         tasks, kind, network = (first.condition.get(name) for name in ("num_tasks", "kind", "network"))
@@ -114,6 +124,6 @@ def bytes_figure(reported: Reported, records: Sequence[Record], scale: str) -> F
     return figure
 
 
-def _mean_point(runs: Sequence[Record]) -> tuple[float, float]:
+def mean_point(runs: Sequence[Record]) -> tuple[float, float]:
     """Mean bytes and mean accuracy."""
     return fmean(r.metrics["bytes/bank"] for r in runs), fmean(r.metrics["accuracy/given"] for r in runs)
