@@ -35,8 +35,9 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 
 def answer(refused: Refused) -> JSONResponse:
-    """A refusal as the page reads it."""
-    return JSONResponse({"error": refused.sentence}, refused.status)
+    """A refusal as the page reads it; who sent too much is hung up on."""
+    headers = {"connection": "close"} if refused.status == 413 else None
+    return JSONResponse({"error": refused.sentence}, refused.status, headers)
 
 
 class Guard:
