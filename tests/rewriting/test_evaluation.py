@@ -7,7 +7,7 @@ import torch
 
 from reprise.data import scenes
 from reprise.papers.rewriting import evaluation
-from reprise.papers.rewriting.evaluation import Trial, bounds, judge, labelled, lacking, marks
+from reprise.papers.rewriting.evaluation import bounds, judge, marks, tried
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
 from reprise.papers.rewriting.scene_requests import RULES
 
@@ -15,9 +15,8 @@ from reprise.papers.rewriting.scene_requests import RULES
 def perfect(name, count=60, size=32):
     """A trial whose generator draws exactly what the renderer does."""
     rule, f = RULES[name], scenes.sample(count, 2, torch.Generator().manual_seed(0))
-    other = rule.counterfactual(f)
-    x, y = (2 * scenes.render(g, size)[0] - 1 for g in (f, other))
-    return Trial(rule, f, other, torch.zeros(count, 1, 1), labelled(f, x), labelled(f, y), y, lacking(rule, f, size))
+    x, y = (2 * scenes.render(g, size)[0] - 1 for g in (f, rule.counterfactual(f)))
+    return tried(rule, f, torch.zeros(count, 1, 1), x, y)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -14,22 +14,33 @@ def labelled(rows, shift=0.0):
 
 
 BEFORE = labelled([[[1, 1], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]])
+THERE = BEFORE.labels == 1
+
+
+def all_of(label):
+    return torch.full_like(BEFORE.labels, label)
 
 
 def test_success_is_pooled_over_pixels_and_counted_over_images():
     after = labelled([[[2, 2], [0, 0]], [[1, 2], [0, 0]], [[2, 0], [0, 0]]])
-    assert success(BEFORE, after, 1, 2) == {"edit/success": pytest.approx(2 / 3), "edit/image_success": 0.5}
-    assert success(BEFORE, after, 7, 2) == {}
+    assert success(THERE, after.labels, all_of(2)) == {"edit/success": pytest.approx(2 / 3), "edit/image_success": 0.5}
+    assert success(THERE & False, after.labels, all_of(2)) == {}
+
+
+def test_what_is_wanted_can_differ_from_pixel_to_pixel():
+    wanted = torch.where(THERE, 2, 1)
+    after = labelled([[[2, 2], [1, 0]], [[1, 0], [1, 0]], [[0, 0], [0, 0]]])
+    assert success(BEFORE.labels >= 0, after.labels, wanted)["edit/success"] == pytest.approx((2 + 1 + 0 + 1) / 12)
 
 
 def test_a_removal_is_whatever_is_gone():
     after = labelled([[[2, 1], [0, 0]], [[5, 0], [0, 0]], [[0, 0], [0, 0]]])
-    assert success(BEFORE, after, 1, None)["edit/success"] == pytest.approx(2 / 3)
+    assert success(THERE, after.labels, all_of(-1 - 1))["edit/success"] == pytest.approx(2 / 3)
 
 
 def test_half_an_image_is_not_enough():
     after = labelled([[[2, 1], [0, 0]], [[2, 0], [0, 0]], [[0, 0], [0, 0]]])
-    assert success(BEFORE, after, 1, 2)["edit/image_success"] == 0.5
+    assert success(THERE, after.labels, all_of(2))["edit/image_success"] == 0.5
 
 
 def test_collateral_is_what_changed_elsewhere():
@@ -37,11 +48,11 @@ def test_collateral_is_what_changed_elsewhere():
     after.images[0, :, 0, 0] = 9  # the source itself
     after.images[0, :, 1, 1] = 0.9
     after.images[2, 0, 1, 1] = 0.6
-    found = collateral(BEFORE, after, 1, margin=0)
+    found = collateral(BEFORE, after, THERE, margin=0)
     assert found["collateral/l1_outside"] == pytest.approx((0.9 + 0.2) / 9)
     assert found["collateral/label_flips"] == pytest.approx(2 / 9)
     assert found["collateral/unaffected_l1"] == pytest.approx(0.2 / 4)
-    assert collateral(BEFORE, after, 1, margin=1)["collateral/l1_outside"] == pytest.approx(0.2 / 4)
+    assert collateral(BEFORE, after, THERE, margin=1)["collateral/l1_outside"] == pytest.approx(0.2 / 4)
 
 
 def test_a_mask_grows_in_all_directions():

@@ -13,7 +13,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if not rule.both])
 @pytest.mark.parametrize("size", [32, 64])
 def test_masks_mark_what_they_should(name, size):
     rule = RULES[name]
@@ -37,6 +37,27 @@ def test_masks_mark_what_they_should(name, size):
         assert (labels(request.copy)[request.copy.mask > 0] == rule.copied).all()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_where_a_rule_goes_both_ways_a_scene_and_its_donor_change_places(seed):
+    request = draw_request(RULES["reflection"], 2, 32, contexts=5, generator=seeded(seed))
+    (copied, pasted), mask = ((p.factors for p in (request.copy, request.paste)), request.paste.mask > 0)
+    assert torch.equal(request.copy.mask, request.paste.mask)
+    assert request.context == ()
+    assert torch.equal(copied.lit, pasted.windows & ~pasted.lit)
+    shown, wanted = (scenes.render(f, 32)[1][0] for f in (pasted, pasted.but(mirrored=~pasted.mirrored)))
+    assert torch.equal(mask, shown != wanted)
+    assert (scenes.render(copied, 32)[1][0][mask] == wanted[mask]).all(), "the donor shows what is wanted"
+
+
+def test_both_turns_are_drawn():
+    lit = set()
+    for seed in range(12):
+        paste = draw_request(RULES["reflection"], 2, 32, contexts=5, generator=seeded(seed)).paste
+        scene = scenes.render(paste.factors, 32)[1][0]
+        lit |= set(scene[paste.mask > 0].tolist())
+    assert lit == {Label.GROUND, Label.REFLECTION}
+
+
 def test_all_of_the_context_is_marked_and_one_piece_is_copied():
     request = draw_request(RULES["dome_to_spire"], 2, 32, 8, seeded(3))
     for marked in request.context:
@@ -55,13 +76,22 @@ def test_requests_follow_the_seed_and_scenes_are_not_used_twice():
 
 def test_counterfactuals_change_the_rule_everywhere_and_nothing_else():
     f = scenes.sample(200, 2, seeded())
-    for rule in RULES.values():
+    for rule in (rule for rule in RULES.values() if not rule.both):
         _, before = scenes.render(f, 32)
         _, after = scenes.render(rule.counterfactual(f), 32)
         assert not (after == rule.source).any(), rule.name
         without = ~(before == rule.source).flatten(1).any(1)
         hidden = without & (before != after).flatten(1).any(1)  # an object all of which lies behind another
         assert hidden.float().mean() < 0.02, rule.name
+
+
+def test_reflections_and_ground_change_places_below_windows_alone():
+    f = scenes.sample(200, 2, seeded())
+    before, after = (scenes.render(g, 32)[1] for g in (f, RULES["reflection"].counterfactual(f)))
+    changed = before != after
+    assert set(before[changed].tolist()) == set(after[changed].tolist()) == {Label.GROUND, Label.REFLECTION}
+    assert not changed[~f.windows.any(1)].any()
+    assert not (after == Label.REFLECTION)[(f.lit == f.windows).all(1)].any()
 
 
 def test_lit_windows_stay_when_dark_ones_go():

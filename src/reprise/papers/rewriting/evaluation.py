@@ -30,7 +30,10 @@ class Trial:
         ceiling: what it draws of the counterfactuals (what the renderer does, where the generator cannot know them): no
             edit can be expected to do better.
         truth: the counterfactuals as the renderer draws them, in -1..1.
-        without: scenes ``[n]`` in which there is nothing of the source.
+        there: pixels ``[n, s, s]`` that should change: those that show the source; where a rule goes both ways, those
+            that are drawn as the renderer does and that it paints otherwise in the counterfactual.
+        wanted: what they should show, see `reprise.papers.rewriting.metrics.success`.
+        without: scenes ``[n]`` in which nothing should change.
     """
 
     rule: Rule
@@ -40,23 +43,34 @@ class Trial:
     before: Labelled
     ceiling: Labelled
     truth: Tensor
+    there: Tensor
+    wanted: Tensor
     without: Tensor
 
 
 @torch.no_grad()
 def trial(generator: SceneGenerator, rule: Rule, factors: Factors) -> Trial:
     """Prepare the judgement of a rule on some scenes."""
-    other = rule.counterfactual(factors)
     ws = generator.ws(factors)
-    before = labelled(factors, drawn(generator, ws))
-    truth = 2 * scenes.render(other, generator.size)[0] - 1
-    ceiling = labelled(factors, drawn(generator, generator.ws(other)) if rule.drawable else truth)
-    return Trial(rule, factors, other, ws, before, ceiling, truth, lacking(rule, factors, generator.size))
+    ceiling = drawn(generator, generator.ws(rule.counterfactual(factors))) if rule.drawable else None
+    return tried(rule, factors, ws, drawn(generator, ws), ceiling)
 
 
-def lacking(rule: Rule, factors: Factors, size: int) -> Tensor:
-    """Scenes ``[n]`` in which the renderer paints no pixel of a rule's source."""
-    return ~(scenes.render(factors, size)[1] == int(rule.source)).flatten(1).any(1)
+def tried(rule: Rule, factors: Factors, ws: Tensor, images: Tensor, ceiling: Tensor | None) -> Trial:
+    """The same with images that are drawn already; ``ceiling``: of the counterfactuals, ``None`` = the renderer's."""
+    size, other = images.shape[-1], rule.counterfactual(factors)
+    labels = scenes.render(factors, size)[1]
+    rendered, wanted = scenes.render(other, size)
+    truth, before = 2 * rendered - 1, labelled(factors, images)
+    if rule.both:
+        with_source = labels != wanted
+        there = with_source & (before.labels == labels)
+    else:
+        there, with_source = before.labels == int(rule.source), labels == int(rule.source)
+        wanted = torch.full_like(labels, -1 - int(rule.source) if rule.target is None else int(rule.target))
+    reached = labelled(factors, truth if ceiling is None else ceiling)
+    without = ~with_source.flatten(1).any(1)
+    return Trial(rule, factors, other, ws, before, reached, truth, there, wanted, without)
 
 
 def labelled(factors: Factors, images: Tensor) -> Labelled:
@@ -75,14 +89,13 @@ def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
     """Metrics of edited images ``[n, 3, s, s]`` of a trial's scenes.
 
     Args:
-        margin: pixels around the source that do not count as collateral.
+        margin: pixels around what should change that do not count as collateral.
     """
-    rule, after = asked.rule, labelled(asked.factors, images)
-    target = None if rule.target is None else int(rule.target)
-    found = success(asked.before, after, int(rule.source), target)
-    found |= collateral(asked.before, after, int(rule.source), margin, asked.without)
+    after = labelled(asked.factors, images)
+    found = success(asked.there, after.labels, asked.wanted)
+    found |= collateral(asked.before, after, asked.there, margin, asked.without)
     found["counterfactual/psnr"] = psnr(images, asked.truth)
-    if rule.source is Label.WATERMARK:
+    if asked.rule.source is Label.WATERMARK:
         found["watermarks_per_1000"] = 1000 * marks(after.labels)
     return found
 
@@ -116,16 +129,18 @@ def oracle(
 ) -> dict[str, float]:
     """What a layer can do: its value replaced by the right one where it should change, weights untouched.
 
-    The right one is the counterfactual's; where the generator cannot draw that, it is the copied thing's, laid over
-    every place. Later layers keep the scene's own styles. A layer whose oracle fails holds another rule than the one
-    that is wanted: no change of its weights will do.
+    The right one is the counterfactual's or a donor's; where the generator can draw neither, it is the copied thing's,
+    laid over every place. Later layers keep the scene's own styles. A layer whose oracle fails holds another rule than
+    the one that is wanted: no change of its weights will do.
     """
     differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
-    images = []
+    images, right = [], asked.other if asked.rule.drawable else None
+    if asked.rule.donor:
+        right = asked.rule.donor(asked.factors)
     for first in range(0, len(asked.ws), AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        if asked.rule.drawable:
-            value = generator.synthesis.start(generator.ws(asked.other.rows(part)), layer + 1)[0]
+        if right is not None:
+            value = generator.synthesis.start(generator.ws(right.rows(part)), layer + 1)[0]
             masks = [at_size(mask, value.shape[-1]) > 0 for mask in grown(differs[part], 1)]
             alpha = torch.stack(masks).float()
         else:

@@ -30,14 +30,17 @@ def grown(mask: Tensor, by: int) -> Tensor:
     return F.max_pool2d(mask.float().unsqueeze(1), 2 * by + 1, 1, by).squeeze(1) > 0
 
 
-def success(before: Labelled, after: Labelled, source: int, target: int | None) -> dict[str, float]:
-    """Of the pixels that showed the source, how many show the target; and of the images that had any, how many changed.
+def success(there: Tensor, labels: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Of the pixels that were to change, how many show what is wanted; of the images that had any, how many changed.
 
-    Pooled over all images, as in the paper's protocol; nothing where no image shows the source. Without a target,
-    whatever is no longer the source counts.
+    Pooled over all images, as in the paper's protocol; nothing where there are no such pixels.
+
+    Args:
+        there: pixels that were to change ``[n, s, s]``.
+        labels: after the edit ``[n, s, s]``.
+        wanted: labels ``[n, s, s]``; where it is negative, whatever is not the label -1 - wanted.
     """
-    there = before.labels == source
-    became = there & (after.labels != source if target is None else after.labels == target)
+    became = there & torch.where(wanted < 0, labels != -1 - wanted, labels == wanted)
     total = there.sum()
     if not total:
         return {}
@@ -50,22 +53,21 @@ def success(before: Labelled, after: Labelled, source: int, target: int | None) 
 
 
 def collateral(
-    before: Labelled, after: Labelled, source: int, margin: int, without: Tensor | None = None
+    before: Labelled, after: Labelled, there: Tensor, margin: int, without: Tensor | None = None
 ) -> dict[str, float]:
     """What changed that should not have.
 
     Args:
-        source: the label that was to change.
-        margin: pixels around it that do not count.
-        without: images ``[n]`` that do not have the source; ``None`` = those in which no pixel is labelled so. A
-            segmenter sees stray pixels of it on edges, so that who knows better should say so.
+        there: pixels that were to change ``[n, s, s]``.
+        margin: pixels around them that do not count.
+        without: images ``[n]`` in which nothing was to change; ``None`` = those in which no pixel was. A segmenter sees
+            stray pixels of a thing on edges, so that who knows better should say so.
 
     Returns:
-        ``collateral/l1_outside``: mean absolute difference outside the grown source; ``collateral/label_flips``: share
-        of pixels there whose label changed; ``collateral/unaffected_l1``: mean absolute difference of images without
-        the source, where there are any.
+        ``collateral/l1_outside``: mean absolute difference outside the grown pixels; ``collateral/label_flips``: share
+        of pixels there whose label changed; ``collateral/unaffected_l1``: mean absolute difference of images in which
+        nothing was to change, where there are any.
     """
-    there = before.labels == source
     outside = ~grown(there, margin)
     apart = (after.images - before.images).abs().mean(1)
     flips = before.labels != after.labels

@@ -50,6 +50,10 @@ class Rule:
         copied: label of what is copied, ``None`` for a removal.
         drawable: whether the generator was ever shown what the rule makes; if not, what it could draw at most is taken
             from the renderer.
+        donor: scenes that it can draw and that show, where something is to change, what is wanted there; ``None`` = the
+            counterfactuals, if it can draw those.
+        both: whether the rule goes both ways, so that what shows the target is to become the source where the
+            counterfactual has it so.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Rule:
     counterfactual: Callable[[Factors], Factors]
     copied: Label | None
     drawable: bool = True
+    donor: Callable[[Factors], Factors] | None = None
+    both: bool = False
 
 
 def _roofs(source: Roof, target: Roof) -> Callable[[Factors], Factors]:
@@ -87,6 +93,17 @@ RULES = {
             lambda f: f.but(windows=f.windows & f.lit, lit=f.lit),
             None,
         ),
+        Rule(
+            "reflection",
+            "reflection inverted",
+            Label.REFLECTION,
+            Label.GROUND,
+            lambda f: f.but(mirrored=~f.mirrored),
+            Label.REFLECTION,
+            False,
+            lambda f: f.but(lit=f.windows & ~f.lit),
+            both=True,
+        ),
     )
 }
 
@@ -108,7 +125,8 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
     What is copied is a single object (the largest connected piece of a label). The paste is marked where one object and
     what is to replace it differ, as someone would who paints where the new thing shall stand; what is to be removed is
     marked alone. Contexts are all pixels of the source in an image. Scenes with a watermark are left out unless it is
-    what the request is about.
+    what the request is about. Where a rule goes both ways, a scene's own donor is copied, in place, or the scene into
+    its donor; nothing else is marked (the paper's procedure for reflections).
 
     Raises:
         UserError: too few suitable scenes, which a tiny image or very many contexts can cause.
@@ -118,6 +136,8 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
         factors = factors.but(mark=torch.zeros_like(factors.mark))
     _, labels = scenes.render(factors, size)
     fewest = max(2, FEWEST * size * size // 1024)
+    if rule.both:
+        return _exchange(rule, factors, size, fewest, generator)
     whole = labels == int(rule.source)
     having = (whole.flatten(1).sum(1) >= fewest).nonzero().ravel().tolist()
     if len(having) < contexts + 1:
@@ -137,6 +157,17 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
         if row not in having[: contexts + 1] and piece.sum() >= fewest:
             return SceneRequest(SceneMask(factors.rows(slice(row, row + 1)), piece.float()), place, chosen)
     raise UserError(f"no scene of {size} pixels has a {rule.copied.name.lower()} that is large enough to copy.")
+
+
+def _exchange(rule: Rule, factors: Factors, size: int, fewest: int, generator: torch.Generator) -> SceneRequest:
+    """A scene and its donor, one copied into the other wherever the rule changes something; a coin says which."""
+    labels = scenes.render(factors, size)[1]
+    differs = labels != scenes.render(rule.counterfactual(factors), size)[1]
+    row = int((differs.flatten(1).sum(1) >= fewest).long().argmax())
+    scene, mask = factors.rows(slice(row, row + 1)), differs[row].float()
+    pair = [SceneMask(rule.donor(scene), mask), SceneMask(scene, mask)]
+    turn = int(torch.randint(0, 2, (), generator=generator))
+    return SceneRequest(pair[turn], pair[1 - turn], ())
 
 
 def connected(mask: Tensor) -> tuple[Tensor, int]:
