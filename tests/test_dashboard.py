@@ -9,7 +9,7 @@ import sys
 import harness
 import pytest
 import wandb
-from harness import SMALL, small
+from harness import SIZES, SMALL, small
 
 from reprise import callbacks
 from reprise.config import content, group_key, resolved
@@ -68,6 +68,16 @@ def test_a_stream_of_tasks_is_mirrored_with_its_figures_and_tables(tmp_path):
     assert {"accuracy", "entropy", "tasks", "curve", "accuracy_matrix"} <= set(shown["summary"])
     (run,) = [record["run"] for record in inspect(offline_run) if record["type"] == "run"]
     assert run["tags"] == ["supsup", "supsup/hopfield"]
+
+
+def test_files_that_are_no_media_are_kept_as_they_are(tmp_path):
+    folder = harness.run(mirrored("rewriting", tmp_path, *SIZES["rewriting"]))
+    (run,) = offline_runs(tmp_path)
+    shown, metrics = inspect(run, "--summary"), harness.read(folder / "metrics.json")
+    assert shown["state"] == "finished"
+    assert {name: shown["summary"][name] for name in metrics} == metrics
+    (kept,) = (run / "files").glob("*.safetensors")
+    assert kept.read_bytes() == (folder / kept.name).read_bytes()
 
 
 def test_group_job_type_and_tags_let_the_dashboard_compare(tmp_path):

@@ -86,18 +86,19 @@ class Mirror(Callback):
         self.sent = len(self.history.rows)
 
     def publish(self, metrics: dict[str, float], files: list[Path]) -> None:
-        """Final metrics as the run's summary; figures and tables as media."""
+        """Final metrics as the run's summary; figures and tables as media, whatever else there is as files."""
         if self.run is None:
             return
         import pandas as pd
         import wandb
 
         with self._or_without():
-            media = {
-                path.stem: wandb.Image(str(path)) if path.suffix == ".png" else wandb.Table(dataframe=pd.read_csv(path))
-                for path in files
-            }
+            media = {path.stem: wandb.Image(str(path)) for path in files if path.suffix == ".png"}
+            media |= {path.stem: wandb.Table(dataframe=pd.read_csv(path)) for path in files if path.suffix == ".csv"}
             self.run.log(media)
+            for path in files:
+                if path.suffix not in (".png", ".csv"):
+                    self.run.save(path, base_path=path.parent, policy="now")
             self.run.summary.update(metrics)
 
     def close(self) -> None:

@@ -13,10 +13,13 @@ from pydantic import ValidationError
 from reprise.data import scenes
 from reprise.data.scenes import Label
 from reprise.errors import UserError
-from reprise.papers.rewriting import adversarial, game, training
-from reprise.papers.rewriting.adversarial import Game, GANRecipe, SceneGAN, likeness, segmented
+from reprise.papers.rewriting import adversarial, evaluation, game, training
+from reprise.papers.rewriting.adversarial import Game, GANRecipe, SceneGAN, likeness
+from reprise.papers.rewriting.datamodule import EditData
+from reprise.papers.rewriting.evaluation import segmented
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
 from reprise.papers.rewriting.recipes import SceneRecipe
+from reprise.papers.rewriting.scene_requests import RULES, draw_request
 from reprise.papers.rewriting.training import ScenePool
 
 SIZES = {
@@ -227,3 +230,33 @@ def test_a_generator_is_as_like_as_what_it_draws(monkeypatch):
     found = likeness(model, images, 0)
     assert found["generator/share/ground"] == 1
     assert found["generator/apart"] == pytest.approx(1 - found["renderer/share/ground"], abs=1e-5)
+
+
+def test_a_gan_is_edited_by_what_a_segmenter_finds_in_its_images(source, monkeypatch):
+    """With the renderer in the generator's place, requests and judgement are nearly those of one that was told."""
+    monkeypatch.setattr(evaluation, "drawn", lambda model, ws, weights=None: 2 * scenes.render(ws, 32)[0] - 1)
+    monkeypatch.setattr(SceneGenerator, "ws", lambda self, f: f)
+    rule, f = RULES["dome_to_spire"], source.held
+    model = SceneGenerator(Plan(channels=(4, 4, 4, 4), style=4, hidden=4))
+    asked = evaluation.trial(model, rule, f, told=False)
+    labels = scenes.render(f, 32)[1]
+    assert asked.ceiling is asked.truth is None
+    assert (asked.there == (labels == Label.DOME)).float().mean() > 0.98
+    after = 2 * scenes.render(rule.counterfactual(f), 32)[0] - 1
+    found, idle = (evaluation.judge(asked, images, 2) for images in (after, asked.before.images))
+    assert found["edit/success"] > 0.4 > idle["edit/success"] == 0
+    assert "counterfactual/psnr" not in found
+    assert evaluation.bounds(asked, 2) == {}
+
+
+def test_requests_on_a_gans_images_mark_what_they_show():
+    """It draws all scenes mirrored: masks follow the images, not the factors."""
+    look = lambda f: scenes.render(f, 32)[1].flip(2)  # noqa: E731 - a stand-in
+    request = draw_request(RULES["dome_to_spire"], 2, 32, 4, torch.Generator().manual_seed(0), look)
+    for marked, label in ((request.copy, Label.SPIRE), (request.paste, Label.DOME), (request.context[0], Label.DOME)):
+        assert (look(marked.factors)[0][marked.mask > 0] == label).all()
+
+
+def test_what_a_gans_images_do_not_tell_is_not_asked(source):
+    with pytest.raises(UserError, match="a GAN's show what they like"):
+        EditData(source, 0, recipe(), "reflection", requests=1, contexts=1, moments=5)

@@ -18,6 +18,7 @@ from reprise.data.base import DataSpec
 from reprise.data.scenes import Factors, Label, Scenes
 from reprise.errors import UserError
 from reprise.papers.rewriting.discriminator import Augmentation, Discriminator
+from reprise.papers.rewriting.evaluation import segmented
 from reprise.papers.rewriting.game import (
     decay,
     discriminator_loss,
@@ -76,6 +77,8 @@ class GANRecipe(SceneRecipe):
         game: everything else.
     """
 
+    told = False
+
     @checked
     def __init__(
         self,
@@ -124,6 +127,10 @@ class GANRecipe(SceneRecipe):
     def training(self, source: Scenes, run_seed: int) -> SceneGAN:
         """What trains it."""
         return SceneGAN(source.spec, run_seed, self)
+
+    def quality(self, model: SceneGenerator, source: Scenes, seed: int) -> dict[str, float]:
+        """How alike its images and rendered ones are."""
+        return likeness(model, 2 * source.train.x - 1, seed)
 
 
 class SceneGAN(SceneFit):
@@ -238,14 +245,6 @@ class SceneGAN(SceneFit):
 
         self.save(run_dir / "generator.safetensors")
         return artifacts.drawn_and_rendered(run_dir, self.model, "Scenes drawn and rendered, which are no pairs")
-
-
-def segmented(images: Tensor) -> Tensor:
-    """Labels ``[n, s, s]`` of images ``[n, 3, s, s]`` in -1..1 whose light and tints nobody knows: the middle ones."""
-    factors = scenes.sample(len(images), 1, torch.Generator().manual_seed(0)).to(images.device)
-    middle = torch.zeros_like(factors.sky)
-    factors = factors.but(sky=middle, light=middle, tint=middle)
-    return scenes.segment(factors, ((images + 1) / 2).clamp(0, 1))
 
 
 @torch.no_grad()

@@ -51,10 +51,12 @@ def before_and_after(result: Result, title: str) -> Figure:
     """Unseen scenes that have what is to change: before, after, as they would be, and what the edit changed."""
     asked = result.trial
     rows = (~asked.without).nonzero().ravel()[:SHOWN]
-    before, after, truth = (images[rows].cpu() for images in (asked.before.images, result.images, asked.truth))
-    sheet = [(images + 1) / 2 for images in (before, after, truth)]
-    sheet.append(1 - (after - before).abs().mean(1, keepdim=True).expand_as(before).clamp(0, 1))
-    return gallery(torch.stack(sheet), ["before", "after", "had it been so", "difference"], title, 0.9, 1.1)
+    names, shown = ["before", "after"], [asked.before.images, result.images]
+    if asked.truth is not None:
+        names, shown = [*names, "had it been so"], [*shown, asked.truth]
+    sheet = [(images[rows].cpu() + 1) / 2 for images in shown]
+    sheet.append(1 - 2 * (sheet[1] - sheet[0]).abs().mean(1, keepdim=True).expand_as(sheet[0]).clamp(0, 0.5))
+    return gallery(torch.stack(sheet), [*names, "difference"], title, 0.9, 1.1)
 
 
 def requested(data: EditData) -> Figure:

@@ -175,8 +175,13 @@ class CorrespondenceBlend(SceneEdit):
         self.blend = blend
 
     def check(self, data: EditData) -> None:
-        """There is something to copy."""
+        """There is something to copy, and it is known where it belongs."""
         check_copies(data, "correspondence_blend")
+        if data.rule.both or not data.recipe.told:
+            raise UserError(
+                "method=correspondence_blend lays one thing wherever the renderer says that it belongs, which it knows "
+                "of generator=scenes and of edits that put one thing in the place of another."
+            )
 
     def length(self, data: EditData) -> int:
         """There is nothing to search for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch.utils.data import DataLoader
 from reprise.callbacks import steps_loader
 from reprise.checks import PositiveInt, checked
 from reprise.data.base import Source
+from reprise.data.scenes import Factors
 from reprise.errors import UserError
-from reprise.papers.rewriting.evaluation import Trial, trial
+from reprise.papers.rewriting.evaluation import Trial, drawn, segmented, trial
 from reprise.papers.rewriting.recipes import SceneRecipe
 from reprise.papers.rewriting.request import Marked, Request
 from reprise.papers.rewriting.rewriter import Rewriter
@@ -40,7 +42,8 @@ class EditData(pl.LightningDataModule):
         moments: training scenes whose keys give C.
 
     Raises:
-        UserError: no such rule, a data set without scenes, or too few scenes for the contexts.
+        UserError: no such rule, or one that needs to know what is in the generator's images and cannot; a data set
+            without scenes, or too few scenes for the contexts.
     """
 
     cache_dir = Path("outputs/cache")
@@ -59,11 +62,14 @@ class EditData(pl.LightningDataModule):
         super().__init__()
         self.source, self.seed, self.recipe = scenes_of(source), seed, generator
         self.spec, self.rule, self.moments = source.spec, rule_of(edit), moments
-        size = source.spec.shape[-1]
-        self.asked = [
-            draw_request(self.rule, self.source.buildings, size, contexts, seeded(seed, REQUEST, number))
-            for number in range(requests)
-        ]
+        self.count, self.contexts = requests, contexts
+        if generator.told:  # before anything is trained for it
+            self.asked = self._drawn()
+        elif self.rule.both:
+            raise UserError(
+                f"edit={edit} needs to know what is in the images, and a GAN's show what they like: use "
+                "generator=scenes."
+            )
         self.protocol: dict[str, Any] = {
             "edit": self.rule.title,
             "generator": generator.title,
@@ -83,6 +89,11 @@ class EditData(pl.LightningDataModule):
             )
         return channels[(layer - 2) // 2]
 
+    def _drawn(self, shown: Callable[[Factors], Tensor] | None = None) -> list[SceneRequest]:
+        size, buildings = self.spec.shape[-1], self.source.buildings
+        draws = [seeded(self.seed, REQUEST, number) for number in range(self.count)]
+        return [draw_request(self.rule, buildings, size, self.contexts, draw, shown) for draw in draws]
+
     def train_dataloader(self) -> DataLoader:
         """Numbers of rounds."""
         return steps_loader(self.trainer.lightning_module.steps_per_epoch)
@@ -93,8 +104,13 @@ class EditData(pl.LightningDataModule):
         self.generator = self.recipe.obtain(self.source, self.seed, self.cache_dir, device).to(device).eval()
         self.generator.requires_grad_(False)
         self.rewriter = Rewriter(self.generator.synthesis, self._styles, self.moments, self.generator.fingerprint)
+        if not self.recipe.told:
+            self.asked = self._drawn(self._shown)
         self.requests = [self._marked(asked) for asked in self.asked]
-        self.trial: Trial = trial(self.generator, self.rule, self.source.held.to(device))
+        self.trial: Trial = trial(self.generator, self.rule, self.source.held.to(device), self.recipe.told)
+
+    def _shown(self, factors: Factors) -> Tensor:
+        return segmented(drawn(self.generator, self.generator.ws(factors.to(self.generator.device)))).cpu()
 
     def _styles(self, count: int) -> Tensor:
         return self.generator.ws(self.source.factors.rows(slice(count)).to(self.generator.device))
@@ -108,4 +124,9 @@ class EditData(pl.LightningDataModule):
 
     def development(self, count: int) -> Trial:
         """Scenes of the training part to choose a layer on, which leaves the unseen ones unseen."""
-        return trial(self.generator, self.rule, self.source.factors.rows(slice(count)).to(self.generator.device))
+        factors = self.source.factors.rows(slice(count)).to(self.generator.device)
+        return trial(self.generator, self.rule, factors, self.recipe.told)
+
+    def quality(self) -> dict[str, float]:
+        """How well the generator draws."""
+        return self.recipe.quality(self.generator, self.source, self.seed)

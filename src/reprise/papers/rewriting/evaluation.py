@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,13 +23,17 @@ AT_ONCE = 100
 class Trial:
     """Unseen scenes for a rule: as they are, as they would be, and what the generator makes of both.
 
+    A generator that was never told what is in a scene (a GAN) draws what it likes of one: its images are labelled by
+    what a segmenter finds in them, and of what would be there nothing is known.
+
     Attributes:
         factors, other: scenes and their counterfactuals.
         ws: styles of the former ``[n, slots, style]``.
+        look: labels images ``[n, 3, s, s]`` in -1..1 of the scenes.
         before: what the unedited generator draws.
         ceiling: what it draws of the counterfactuals (what the renderer does, where the generator cannot know them): no
-            edit can be expected to do better.
-        truth: the counterfactuals as the renderer draws them, in -1..1.
+            edit can be expected to do better. ``None`` where nothing is known.
+        truth: the counterfactuals as the renderer draws them, in -1..1, or ``None``.
         there: pixels ``[n, s, s]`` that should change: those that show the source; where a rule goes both ways, those
             that are drawn as the renderer does and that it paints otherwise in the counterfactual.
         wanted: what they should show, see `reprise.papers.rewriting.metrics.success`.
@@ -40,18 +44,21 @@ class Trial:
     factors: Factors
     other: Factors
     ws: Tensor
+    look: Callable[[Tensor], Tensor]
     before: Labelled
-    ceiling: Labelled
-    truth: Tensor
+    ceiling: Labelled | None
+    truth: Tensor | None
     there: Tensor
     wanted: Tensor
     without: Tensor
 
 
 @torch.no_grad()
-def trial(generator: SceneGenerator, rule: Rule, factors: Factors) -> Trial:
-    """Prepare the judgement of a rule on some scenes."""
+def trial(generator: SceneGenerator, rule: Rule, factors: Factors, told: bool = True) -> Trial:
+    """Prepare the judgement of a rule on some scenes; ``told``: whether the generator heeds all factors."""
     ws = generator.ws(factors)
+    if not told:
+        return unknown(rule, factors, ws, drawn(generator, ws))
     ceiling = drawn(generator, generator.ws(rule.counterfactual(factors))) if rule.drawable else None
     return tried(rule, factors, ws, drawn(generator, ws), ceiling)
 
@@ -61,21 +68,40 @@ def tried(rule: Rule, factors: Factors, ws: Tensor, images: Tensor, ceiling: Ten
     size, other = images.shape[-1], rule.counterfactual(factors)
     labels = scenes.render(factors, size)[1]
     rendered, wanted = scenes.render(other, size)
-    truth, before = 2 * rendered - 1, labelled(factors, images)
+
+    def look(shown: Tensor) -> Tensor:
+        return scenes.segment(factors, ((shown + 1) / 2).clamp(0, 1))
+
+    truth, before = 2 * rendered - 1, Labelled(images, look(images))
     if rule.both:
         with_source = labels != wanted
         there = with_source & (before.labels == labels)
     else:
         there, with_source = before.labels == int(rule.source), labels == int(rule.source)
-        wanted = torch.full_like(labels, -1 - int(rule.source) if rule.target is None else int(rule.target))
-    reached = labelled(factors, truth if ceiling is None else ceiling)
+        wanted = _everywhere(rule, labels)
+    best = truth if ceiling is None else ceiling
     without = ~with_source.flatten(1).any(1)
-    return Trial(rule, factors, other, ws, before, reached, truth, there, wanted, without)
+    return Trial(rule, factors, other, ws, look, before, Labelled(best, look(best)), truth, there, wanted, without)
 
 
-def labelled(factors: Factors, images: Tensor) -> Labelled:
-    """Images in -1..1 with the labels that the segmenter finds."""
-    return Labelled(images, scenes.segment(factors, ((images + 1) / 2).clamp(0, 1)))
+def unknown(rule: Rule, factors: Factors, ws: Tensor, images: Tensor) -> Trial:
+    """The same for images that show what they like."""
+    before = Labelled(images, segmented(images))
+    there = before.labels == int(rule.source)
+    wanted, without = _everywhere(rule, before.labels), ~there.flatten(1).any(1)
+    return Trial(rule, factors, factors, ws, segmented, before, None, None, there, wanted, without)
+
+
+def _everywhere(rule: Rule, labels: Tensor) -> Tensor:
+    return torch.full_like(labels, -1 - int(rule.source) if rule.target is None else int(rule.target))
+
+
+def segmented(images: Tensor) -> Tensor:
+    """Labels ``[n, s, s]`` of images ``[n, 3, s, s]`` in -1..1 whose light and tints nobody knows: the middle ones."""
+    factors = scenes.sample(len(images), 1, torch.Generator().manual_seed(0)).to(images.device)
+    middle = torch.zeros_like(factors.sky)
+    factors = factors.but(sky=middle, light=middle, tint=middle)
+    return scenes.segment(factors, ((images + 1) / 2).clamp(0, 1))
 
 
 @torch.no_grad()
@@ -91,10 +117,11 @@ def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
     Args:
         margin: pixels around what should change that do not count as collateral.
     """
-    after = labelled(asked.factors, images)
+    after = Labelled(images, asked.look(images))
     found = success(asked.there, after.labels, asked.wanted)
     found |= collateral(asked.before, after, asked.there, margin, asked.without)
-    found["counterfactual/psnr"] = psnr(images, asked.truth)
+    if asked.truth is not None:
+        found["counterfactual/psnr"] = psnr(images, asked.truth)
     if asked.rule.source is Label.WATERMARK:
         found["watermarks_per_1000"] = 1000 * marks(after.labels)
     return found
@@ -102,7 +129,7 @@ def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
 
 def bounds(asked: Trial, margin: int) -> dict[str, float]:
     """The same of the unedited generator (what is measured when nothing is done) and of the ceiling."""
-    reached = judge(asked, asked.ceiling.images, margin)
+    reached = judge(asked, asked.ceiling.images, margin) if asked.ceiling else {}
     idle = judge(asked, asked.before.images, margin)
     names = {"edit/success": "success", "edit/image_success": "image_success", "counterfactual/psnr": "psnr"}
     found = {f"ceiling/{short}": reached[name] for name, short in names.items() if name in reached}
@@ -130,13 +157,15 @@ def oracle(
     """What a layer can do: its value replaced by the right one where it should change, weights untouched.
 
     The right one is the counterfactual's or a donor's; where the generator can draw neither, it is the copied thing's,
-    laid over every place. Later layers keep the scene's own styles. A layer whose oracle fails holds another rule than
-    the one that is wanted: no change of its weights will do.
+    laid over every place, and where nothing is copied, nothing is said. Later layers keep the scene's own styles. A
+    layer whose oracle fails holds another rule than the one that is wanted: no change of its weights will do.
     """
-    differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
-    images, right = [], asked.other if asked.rule.drawable else None
-    if asked.rule.donor:
-        right = asked.rule.donor(asked.factors)
+    images, right, differs = [], None, asked.there
+    if asked.truth is not None:
+        differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
+        right = asked.other if asked.rule.drawable else asked.rule.donor and asked.rule.donor(asked.factors)
+    if right is None and copy is None:
+        return {}
     for first in range(0, len(asked.ws), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         if right is not None:

@@ -40,7 +40,7 @@ class Plan:
         style: numbers of w.
         hidden: units of the mapping's two layers.
         buildings: of a scene.
-        object_layers: the last layer that is told what objects there are.
+        object_layers: the last layer that is told what objects there are; all are, if there are no more.
         colours_from: the coarsest resolution that adds colours. What coarser ones would add no later layer can take
             back, and an edit of one could not change it.
         seed: of the weights and the noise.
@@ -102,8 +102,8 @@ class SceneGenerator(nn.Module):
         whole, objects = latents(factors)
         early = self.objects(torch.cat([whole, objects], 1))
         late = self.whole(whole)
-        told = self.plan.object_layers - 1  # slots of layers 2 to object_layers
         slots = self.synthesis.slots
+        told = min(self.plan.object_layers - 1, slots)  # slots of layers 2 to object_layers
         return torch.cat([early.unsqueeze(1).expand(-1, told, -1), late.unsqueeze(1).expand(-1, slots - told, -1)], 1)
 
     def forward(self, factors: Factors) -> Tensor:

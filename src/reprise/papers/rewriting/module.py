@@ -23,7 +23,6 @@ from reprise.papers.rewriting.edits import Edit
 from reprise.papers.rewriting.evaluation import Trial
 from reprise.papers.rewriting.rewriter import Recipe
 from reprise.papers.rewriting.solvers import Solution
-from reprise.papers.rewriting.training import JUDGED, quality
 
 ROUND = 10  # steps of a search between two reports
 EARLY, FURTHER = 10, 4  # steps after which a search is judged first, and how many times as many there are to the next
@@ -157,7 +156,7 @@ class SceneEdit(pl.LightningModule):
         if self.found.losses:
             metrics |= {"edit/first_loss": self.found.losses[0], "edit/loss": self.found.losses[-1]}
         metrics |= {"time/edit_seconds": self.seconds}
-        metrics |= quality(datamodule.generator, JUDGED, self.seed)
+        metrics |= datamodule.quality()
         self.result = Result(metrics, images, asked, path)
         return metrics
 
@@ -192,6 +191,11 @@ class LayerEdit(SceneEdit):
     def check(self, data: EditData) -> None:
         """The layer, the rank and the units are the generator's."""
         if self.recipe.layer == "auto":
+            if data.rule.copied is None and not data.recipe.told:
+                raise UserError(
+                    f"method.layer=auto cannot choose where edit={data.rule.name} goes: nobody knows what a GAN's "
+                    "images would be without it. Give a number."
+                )
             return
         channels = data.inputs(self.recipe.layer)
         for name, asked in (("rank", self.recipe.rank), ("units", 0 if data.rule.copied else self.recipe.units)):

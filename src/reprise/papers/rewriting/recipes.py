@@ -42,7 +42,12 @@ class SceneRecipe:
         seeds: how many generators the runs of a table are spread over.
         retrain: train even where one is at hand.
         architecture: whose synthesis network it is, ``stylegan2`` or ``progan``.
+
+    Attributes:
+        told: whether the generator is told what is in a scene, so that its images show what the factors say.
     """
+
+    told = True
 
     @checked
     def __init__(
@@ -126,6 +131,12 @@ class SceneRecipe:
         from reprise.papers.rewriting.training import SceneFit
 
         return SceneFit(source.spec, run_seed, self)
+
+    def quality(self, model: SceneGenerator, source: Scenes, seed: int) -> dict[str, float]:
+        """How well a generator of this kind draws."""
+        from reprise.papers.rewriting.training import JUDGED, quality
+
+        return quality(model, JUDGED, seed)
 
     def _train(self, source: Scenes, run_seed: int, path: Path, device: torch.device) -> SceneGenerator:
         from reprise.papers.rewriting.training import ScenePool

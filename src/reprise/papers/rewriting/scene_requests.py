@@ -119,7 +119,14 @@ def rule_of(name: str) -> Rule:
     return RULES[name]
 
 
-def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator: torch.Generator) -> SceneRequest:
+def draw_request(
+    rule: Rule,
+    buildings: int,
+    size: int,
+    contexts: int,
+    generator: torch.Generator,
+    shown: Callable[[Factors], Tensor] | None = None,
+) -> SceneRequest:
     """A request for a rule: different scenes for the copy, the paste and each context.
 
     What is copied is a single object (the largest connected piece of a label). The paste is marked where one object and
@@ -128,13 +135,17 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
     what the request is about. Where a rule goes both ways, a scene's own donor is copied, in place, or the scene into
     its donor; nothing else is marked (the paper's procedure for reflections).
 
+    Args:
+        shown: labels ``[n, size, size]`` of what a generator that does not heed all factors draws of scenes; what would
+            be there if the rule were another nobody knows then, and the paste is all of an object.
+
     Raises:
         UserError: too few suitable scenes, which a tiny image or very many contexts can cause.
     """
     factors = scenes.sample(TRIED, buildings, generator)
     if rule.source is not Label.WATERMARK:
         factors = factors.but(mark=torch.zeros_like(factors.mark))
-    _, labels = scenes.render(factors, size)
+    labels = shown(factors) if shown else scenes.render(factors, size)[1]
     fewest = max(2, FEWEST * size * size // 1024)
     if rule.both:
         return _exchange(rule, factors, size, fewest, generator)
@@ -147,7 +158,7 @@ def draw_request(rule: Rule, buildings: int, size: int, contexts: int, generator
         )
     paste, *rest = having[: contexts + 1]
     chosen = tuple(SceneMask(factors.rows(slice(row, row + 1)), whole[row].float()) for row in rest)
-    differs = labels != scenes.render(rule.counterfactual(factors), size)[1]
+    differs = whole if shown else labels != scenes.render(rule.counterfactual(factors), size)[1]
     place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(differs[paste]).float())
     if rule.copied is None:  # nothing is copied to remove a thing: the mask says what goes
         return SceneRequest(None, place, chosen)
