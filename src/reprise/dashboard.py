@@ -97,8 +97,8 @@ class Mirror(Callback):
             media |= {path.stem: wandb.Table(dataframe=pd.read_csv(path)) for path in files if path.suffix == ".csv"}
             self.run.log(media)
             for path in files:
-                if path.suffix not in (".png", ".csv"):
-                    self.run.save(path, base_path=path.parent, policy="now")
+                if path.suffix not in (".png", ".csv"):  # a copy, since W&B would link to the run's folder
+                    self.run.save(shutil.copy(path, self.run.dir), base_path=self.run.dir, policy="now")
             self.run.summary.update(metrics)
 
     def close(self) -> None:

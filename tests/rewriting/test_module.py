@@ -79,6 +79,27 @@ def test_the_file_of_an_edit_makes_the_images_that_were_judged(tmp_path, monkeyp
     assert (folder / "edit.safetensors").stat().st_size < 20_000
 
 
+def test_edits_of_a_stack_add_up_and_each_starts_where_the_last_one_ended(tmp_path, monkeypatch):
+    runs = []
+    write = module.artifacts.write
+    monkeypatch.setattr(module.artifacts, "write", lambda folder, run: runs.append(run) or write(folder, run))
+    folder = run_of(tmp_path / "a", "edit_stack", "method.module.edits=2")
+    (run,), made = runs, load_edits(folder / "edit.safetensors")
+    assert [edit.name for edit in made] == ["dome -> spire 1", "dome -> spire 2"]
+    assert torch.allclose(run.found.dw, made[0].dw + made[1].dw, atol=1e-6)
+    assert harness.read(folder / "metrics.json")["edit/edits"] == 2
+    first = load_edits(run_of(tmp_path / "b", "edit_stack", "method.module.edits=1") / "edit.safetensors")[0]
+    assert torch.allclose(first.dw, made[0].dw, atol=1e-6)
+    data = run.trainer.datamodule
+    own = data.generator.synthesis.layers["7"].weight.detach().clone()
+    data.generator.synthesis.layers["7"].weight.copy_(own + first.dw)
+    again, _ = data.rewriter.edit(data.requests[1:], run.used)
+    assert torch.allclose(again.dw, made[1].dw, atol=1e-4), "the second is what the first one's network asks for"
+    data.generator.synthesis.layers["7"].weight.copy_(own)
+    alone, _ = data.rewriter.edit(data.requests[1:], run.used)
+    assert not torch.allclose(alone.dw, made[1].dw, atol=1e-4)
+
+
 def test_a_free_change_has_no_file(tmp_path):
     assert not (run_of(tmp_path, "finetune_layer") / "edit.safetensors").exists()
 

@@ -29,13 +29,13 @@ TINT = torch.tensor([1.0, 0.1, 0.6]).view(3, 1, 1)  # of what a mask marks
 def write(run_dir: Path, run: SceneEdit) -> list[Path]:
     """Write the edit, tables as CSV and figures as PNG; returns the files.
 
-    ``edit.safetensors``: Lambda and D, where the change is of low rank. ``path.csv``: success and collateral after so
-    many steps. ``layers.csv``: what each layer could do, where the suite chose one.
+    ``edit.safetensors``: Lambda and D, where the change is of low rank, of each edit of a stack. ``path.csv``: success
+    and collateral after so many steps. ``layers.csv``: what each layer could do, where the suite chose one.
     """
     data: EditData = run.trainer.datamodule
-    edit, paths = run.edit(data), []
-    if edit is not None:
-        paths.append(save_edits(run_dir / "edit.safetensors", [edit]))
+    edits, paths = run.edits(data), []
+    if edits:
+        paths.append(save_edits(run_dir / "edit.safetensors", edits))
     tables = {"path": run.result.path, "layers": getattr(run, "scan", [])}
     for name, rows in tables.items():
         if rows:

@@ -98,9 +98,9 @@ class SceneEdit(pl.LightningModule):
     def drawn(self, data: EditData, found: Any, asked: Trial) -> Tensor:
         """Images ``[n, 3, s, s]`` of a trial's scenes with the change."""
 
-    def edit(self, data: EditData) -> Edit | None:
+    def edits(self, data: EditData) -> list[Edit]:
         """What was found, where it is a change of low rank of one layer."""
-        return None
+        return []
 
     def configure_optimizers(self) -> None:
         """The search brings its own."""
@@ -224,12 +224,13 @@ class LayerEdit(SceneEdit):
         weight = data.generator.synthesis.layers[str(self.used.layer)].weight + found.dw
         return evaluation.drawn(data.generator, asked.ws, {self.used.layer: weight})
 
-    def edit(self, data: EditData) -> Edit | None:
+    def edits(self, data: EditData) -> list[Edit]:
         """Lambda and D, where the change has them."""
-        if self.found.lam is None:
-            return None
-        name = data.rule.title
-        return Edit(self.used.layer, self.found.lam, self.found.directions, data.rewriter.fingerprint, name)
+        return [] if self.found.lam is None else [self.named(data, self.found)]
+
+    def named(self, data: EditData, found: Solution) -> Edit:
+        """A change of low rank as an edit of the generator."""
+        return Edit(self.used.layer, found.lam, found.directions, data.rewriter.fingerprint, data.rule.title)
 
     def more_metrics(self, data: EditData) -> dict[str, float]:
         """What this layer could do at all, and which one it is."""
