@@ -8,7 +8,10 @@ The request is JSON as the paper's tool and the editor write it: object, paste, 
 
   request=FILE          what to copy, where to paste it, and the context
   out=FOLDER            gets edits.safetensors (Lambda and D) and images.png (before above after)
-  generator.path=FILE   what is edited (default: the generator of scenes that comes with the suite)
+  generator.path=FILE   what is edited (default: the generator of scenes that comes with the suite): another one of
+                        scenes, or a checkpoint of StyleGAN2 (rosinality's .pt, NVlabs' .pkl) or of ProGAN (.pth)
+  generator.psi=NUMBER  truncation of a checkpoint's styles, 1 = none (default: 0.5, as in the paper)
+  generator.trust=true|false  whether a pickle may import and run whatever it names (default: false)
   erase=true|false      what is marked as paste or key goes, and nothing is copied (default: false)
   layer=NUMBER|auto     (default: auto: short searches choose it)
   rank=NUMBER|auto      of the change (default: 1)
@@ -25,12 +28,12 @@ from typing import Any
 
 from reprise.cli import command_line
 from reprise.errors import UserError
-from reprise.words import options_of, switch
+from reprise.words import GENERATOR, generator_of, options_of, switch
 
 OPTIONS = {
     "request": "",
     "out": "",
-    "generator.path": "",
+    **GENERATOR,
     "erase": "false",
     "layer": "auto",
     "rank": "1",
@@ -63,8 +66,7 @@ def edit(options: dict[str, str], erase: bool, out: Path) -> None:
     from reprise.papers.rewriting import editable, request_json
     from reprise.papers.rewriting.session import RewriteSession
 
-    path = options["generator.path"]
-    session = RewriteSession(editable.load(Path(path).expanduser() if path else None))
+    session = RewriteSession(editable.load(*generator_of(options)))
     session.settings = settings(options)
     numbers = session.editable.numbers(options["images"], MOST)
     session.mark(request_json.read(Path(options["request"]).expanduser()))

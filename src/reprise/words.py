@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from reprise.data.store import did_you_mean
 from reprise.errors import UserError
+
+GENERATOR = {"generator.path": "", "generator.psi": "0.5", "generator.trust": "false"}
 
 
 def options_of(words: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
@@ -49,3 +52,29 @@ def switch(options: Mapping[str, str], key: str) -> bool:
     if options[key] not in ("true", "false"):
         raise UserError(f"{key}={options[key]} cannot be: give true or false.")
     return options[key] == "true"
+
+
+def share(options: Mapping[str, str], key: str) -> float:
+    """An option's value as a number from 0 to 1.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        value = float(options[key])
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"{key}={options[key]} cannot be: give a number from 0 to 1.")
+    return value
+
+
+def generator_of(options: Mapping[str, str]) -> tuple[Path | None, float, bool]:
+    """What `GENERATOR` says: the file (``None`` = the suite's own), truncation, and whether the file is trusted.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    path = options["generator.path"]
+    chosen = Path(path).expanduser() if path else None
+    return chosen, share(options, "generator.psi"), switch(options, "generator.trust")

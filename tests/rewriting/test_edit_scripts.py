@@ -14,6 +14,7 @@ import harness
 import httpx
 import pytest
 import torch
+from checkpoint_files import nvlabs_pickle, nvlabs_state
 from PIL import Image
 from studio import PLAN, ROOF, WALL, url
 
@@ -60,6 +61,17 @@ def test_a_request_becomes_an_edit_and_a_picture(script, tmp_path):
     (edit,) = load_edits(tmp_path / "made" / "edits.safetensors")
     assert torch.equal(edit.lam, expected.lam)
     assert Image.open(tmp_path / "made" / "images.png").tobytes() == session.grid([0, 1, 2, 9]).tobytes()
+
+
+def test_a_checkpoint_of_others_is_edited_too(script, tmp_path):
+    (tmp_path / "mine.pkl").write_bytes(nvlabs_pickle(nvlabs_state((8, 8, 6, 4))))
+    words = ("request=mine.json", "out=made", "steps=10", "layer=6", "images=0-1")
+    done = script("edit.py", "generator.path=mine.pkl", "generator.psi=0.7", *words)
+    assert done.code == 0, done.err
+    made = editable.load(tmp_path / "mine.pkl", 0.7)
+    assert load_edits(tmp_path / "made" / "edits.safetensors")[0].fingerprint == made.fingerprint
+    refused = script("edit.py", "generator.path=mine.pkl", "generator.psi=2", *words)
+    assert (refused.code, "generator.psi=2 cannot be: give a number from 0 to 1." in refused.err) == (2, True)
 
 
 def test_a_layer_is_chosen_and_things_are_erased(script, tmp_path):

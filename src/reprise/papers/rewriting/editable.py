@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reprise.data import scenes
 from reprise.errors import UserError
+from reprise.papers.rewriting.checkpoints import Checkpoint, read
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.network import Network
 from reprise.papers.rewriting.rewriter import Rewriter
@@ -75,13 +76,27 @@ def default_generator() -> Path:
     return Path(__file__).parent / "assets" / "scenes_32.safetensors"
 
 
-def load(path: Path | None = None) -> Editable:
+def of_checkpoint(checkpoint: Checkpoint) -> Editable:
+    """A generator of others; its images are made of the latents that the paper's tool numbers."""
+    ws = checkpoint.ws
+    return Editable(
+        checkpoint.synthesis, lambda numbers: ws[list(numbers)], checkpoint.fingerprint, checkpoint.title, len(ws)
+    )
+
+
+def load(path: Path | None = None, psi: float = 0.5, trust: bool = False) -> Editable:
     """The generator in a file, or the one that comes with the suite.
+
+    Args:
+        path: of a generator of scenes (.safetensors), or a checkpoint of StyleGAN2 or ProGAN.
+        psi, trust: of a checkpoint, see `reprise.papers.rewriting.checkpoints.read`.
 
     Raises:
         UserError: there is no such file, or it holds no generator.
     """
     path = path or default_generator()
+    if path.suffix != ".safetensors":
+        return of_checkpoint(read(path, psi, trust))
     if not path.is_file():
         raise UserError(f"there is no generator {path}: check the name.")
     size = (generator := SceneGenerator.load(path)[0]).size

@@ -51,13 +51,16 @@ class StyledLayer(Layer):
         style: numbers of w.
         size: of the output.
         upsample: whether the output is twice as large as the input.
+        clamp: what values are bounded by in the end; ``None`` = nothing.
     """
 
     linear = False
 
-    def __init__(self, inputs: int, outputs: int, style: int, size: int, upsample: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, style: int, size: int, upsample: bool, clamp: float | None = None
+    ) -> None:
         super().__init__()
-        self.ratio, self.scale = 2 if upsample else 1, 1 / math.sqrt(inputs * 9)
+        self.ratio, self.scale, self.clamp = 2 if upsample else 1, 1 / math.sqrt(inputs * 9), clamp
         self.affine = Affine(style, inputs)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -95,7 +98,7 @@ class StyledLayer(Layer):
     def finish(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Noise, bias and activation."""
         x = x + self.noise_strength * (self.noise if noise is None else noise)
-        return F.leaky_relu(x + self.bias.view(1, -1, 1, 1), SLOPE) * GAIN
+        return bounded(F.leaky_relu(x + self.bias.view(1, -1, 1, 1), SLOPE) * GAIN, self.clamp)
 
     def undone(self, value: Tensor, noise: Tensor | None = None) -> Tensor:
         """What the demodulated convolution must have given for a value: activation, bias and noise taken off."""
@@ -122,16 +125,22 @@ class StyledLayer(Layer):
 class ToRGB(nn.Module):
     """Features to colours: a modulated 1x1 convolution without demodulation."""
 
-    def __init__(self, inputs: int, style: int) -> None:
+    def __init__(self, inputs: int, style: int, clamp: float | None = None) -> None:
         super().__init__()
-        self.scale = 1 / math.sqrt(inputs)
+        self.scale, self.clamp = 1 / math.sqrt(inputs), clamp
         self.affine = Affine(style, inputs)
         self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """``[n, inputs, h, h]`` -> ``[n, 3, h, h]``."""
-        return F.conv2d(x * self.affine(w)[:, :, None, None], self.weight * self.scale) + self.bias.view(1, 3, 1, 1)
+        x = F.conv2d(x * self.affine(w)[:, :, None, None], self.weight * self.scale) + self.bias.view(1, 3, 1, 1)
+        return bounded(x, self.clamp)
+
+
+def bounded(x: Tensor, by: float | None) -> Tensor:
+    """Values between -by and by; ``None`` = as they are."""
+    return x if by is None else x.clamp(-by, by)
 
 
 class Synthesis(Network):
@@ -140,22 +149,23 @@ class Synthesis(Network):
     Args:
         channels: of each resolution, from 4x4 on; as many as there are resolutions.
         style: numbers of w.
+        clamp: what values and colours are bounded by, in networks that were trained in half precision.
     """
 
     modulated = True
 
-    def __init__(self, channels: Sequence[int], style: int) -> None:
+    def __init__(self, channels: Sequence[int], style: int, clamp: float | None = None) -> None:
         super().__init__()
         self.channels, self.style = tuple(channels), style
         self.size = 4 * 2 ** (len(channels) - 1)
         self.constant = nn.Parameter(torch.randn(1, channels[0], 4, 4))
-        self.layers = nn.ModuleDict({"2": StyledLayer(channels[0], channels[0], style, 4, upsample=False)})
-        self.rgbs = nn.ModuleDict({"2": ToRGB(channels[0], style)})
+        self.layers = nn.ModuleDict({"2": StyledLayer(channels[0], channels[0], style, 4, False, clamp)})
+        self.rgbs = nn.ModuleDict({"2": ToRGB(channels[0], style, clamp)})
         for level, (before, after) in enumerate(pairwise(channels), start=1):
             size, number = 4 * 2**level, 2 * level + 1
-            self.layers[str(number)] = StyledLayer(before, after, style, size, upsample=True)
-            self.layers[str(number + 1)] = StyledLayer(after, after, style, size, upsample=False)
-            self.rgbs[str(number + 1)] = ToRGB(after, style)
+            self.layers[str(number)] = StyledLayer(before, after, style, size, True, clamp)
+            self.layers[str(number + 1)] = StyledLayer(after, after, style, size, False, clamp)
+            self.rgbs[str(number + 1)] = ToRGB(after, style, clamp)
 
     @property
     def slots(self) -> int:
