@@ -35,8 +35,8 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 
 def answer(refused: Refused) -> JSONResponse:
-    """A refusal as the page reads it; who sent too much is hung up on."""
-    headers = {"connection": "close"} if refused.status == 413 else None
+    """A refusal as the page reads it; who sent too much, or met a defect, is told that the connection ends."""
+    headers = {"connection": "close"} if refused.status in (413, 500) else None
     return JSONResponse({"error": refused.sentence}, refused.status, headers)
 
 

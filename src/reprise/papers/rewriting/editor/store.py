@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import threading
@@ -123,21 +124,25 @@ class Store:
     def warm(self) -> None:
         """Take the second moments of all layers' keys before anybody asks, in the back, where the network is quick."""
 
+        def go_on(seen: int, of: int) -> None:
+            if self._closed.is_set():
+                raise Cancelled
+
         def take() -> None:
-            for layer in self.editable.synthesis.numbers:
-                if not self._closed.is_set():
-                    self.rewriter.moment(layer)
+            with contextlib.suppress(Cancelled):
+                for layer in self.editable.synthesis.numbers:
+                    self.rewriter.moment(layer, go_on)
 
         if self.editable.synthesis.size <= SMALL:
-            threading.Thread(target=take, name="moments", daemon=True).start()
+            self._workers.submit(take)
 
     def close(self) -> None:
-        """Give up all work."""
+        """Give up all work, and wait until it has ended: torch does not bear to be left in the middle of something."""
         self._closed.set()
         for seat in self._seats.values():
             if seat.job:
                 seat.job.cancelled.set()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._workers.shutdown(cancel_futures=True)
 
 
 def _run(seat: Seat, job: Job, task: Callable[[Watch], str]) -> None:
