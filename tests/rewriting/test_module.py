@@ -11,7 +11,7 @@ from harness import small
 
 from reprise.data import scenes
 from reprise.data.scenes import Label
-from reprise.papers.rewriting import module
+from reprise.papers.rewriting import evaluation, module
 from reprise.papers.rewriting.baselines import Ablated, UnitAblation
 from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.edits import EditStack, load_edits
@@ -124,7 +124,7 @@ def test_the_layer_can_be_left_to_the_suite(seen, tmp_path):
 
 def test_of_layers_that_can_do_about_the_same_the_last_is_chosen():
     scan = [{"layer": n, "oracle/success": s} for n, s in ((4, 0.50), (5, 0.48), (6, 0.46), (7, 0.40))]
-    assert module.best_layer(scan) == 6
+    assert evaluation.best_layer(scan) == 6
 
 
 def test_several_requests_are_met_by_one_edit(tmp_path):

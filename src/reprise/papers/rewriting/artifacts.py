@@ -42,7 +42,7 @@ def write(run_dir: Path, run: SceneEdit) -> list[Path]:
             paths.append(run_dir / f"{name}.csv")
             write_text(paths[-1], pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
     figures = {"edit": before_and_after(run.result, data.rule.title), "request": requested(data)}
-    if len(run.result.path) > 1:
+    if len(run.result.path) > 1 and run.result.trial.target is None:
         figures["path"] = path(run.result)
     return paths + [save(figure, run_dir / f"{name}.png") for name, figure in figures.items()]
 
@@ -50,10 +50,14 @@ def write(run_dir: Path, run: SceneEdit) -> list[Path]:
 def before_and_after(result: Result, title: str) -> Figure:
     """Unseen scenes that have what is to change: before, after, as they would be, and what the edit changed."""
     asked = result.trial
-    rows = (~asked.without).nonzero().ravel()[:SHOWN]
+    rows = asked.without.long().argsort(stable=True)[:SHOWN]
+    if asked.target is None:  # no more is shown than what was to change
+        rows = rows[~asked.without[rows]]
     names, shown = ["before", "after"], [asked.before.images, result.images]
     if asked.truth is not None:
         names, shown = [*names, "had it been so"], [*shown, asked.truth]
+    if asked.target is not None:
+        names, shown = [*names, "as pasted"], [*shown, asked.target]
     sheet = [(images[rows].cpu() + 1) / 2 for images in shown]
     sheet.append(1 - 2 * (sheet[1] - sheet[0]).abs().mean(1, keepdim=True).expand_as(sheet[0]).clamp(0, 0.5))
     return gallery(torch.stack(sheet), [*names, "difference"], title, 0.9, 1.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -16,7 +17,6 @@ from reprise.papers.rewriting import evaluation
 from reprise.papers.rewriting.blending import Blend, transferred
 from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.evaluation import Trial
-from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.memory import rarest
 from reprise.papers.rewriting.module import SceneEdit, check_channels
 from reprise.papers.rewriting.request import bounding_box, pasted
@@ -67,14 +67,13 @@ class FinetuneAll(SceneEdit):
 
     def search(self, data: EditData) -> Iterator[Tuned]:
         """Mean absolute distance within the pasted boxes."""
-        net = SceneGenerator(data.generator.plan).to(data.generator.device).synthesis
-        net.load_state_dict(data.generator.synthesis.state_dict())
-        optimizer = torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=self.lr)
+        net = copy.deepcopy(data.generator.synthesis).requires_grad_(True)
+        optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
         ws = torch.stack([request.paste.ws for request in data.requests])
         with torch.no_grad():
             copies = net(torch.stack([request.copy.ws for request in data.requests]))
             places = zip(copies, net(ws), data.requests, strict=True)
-            goals = [pasted(copy, asked.copy.mask, into, asked.paste.mask) for copy, into, asked in places]
+            goals = [pasted(copied, asked.copy.mask, into, asked.paste.mask) for copied, into, asked in places]
         losses: list[float] = []
         for _ in range(self.steps):
             with torch.enable_grad():
@@ -89,9 +88,9 @@ class FinetuneAll(SceneEdit):
 
     def drawn(self, data: EditData, found: Tuned, asked: Trial) -> Tensor:
         """By the tuned network."""
-        model = SceneGenerator(data.generator.plan).to(data.generator.device)
-        model.synthesis.load_state_dict(found.state)
-        return evaluation.drawn(model, asked.ws)
+        net = copy.deepcopy(data.generator.synthesis)
+        net.load_state_dict(found.state)
+        return torch.cat([net(part) for part in asked.ws.split(evaluation.AT_ONCE)])
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,16 @@ from reprise.checks import PositiveInt, checked
 from reprise.data.base import Source
 from reprise.data.scenes import Factors
 from reprise.errors import UserError
-from reprise.papers.rewriting.evaluation import Trial, drawn, segmented, trial
+from reprise.papers.rewriting.evaluation import Trial, best_layer, drawn, oracle, segmented, trial
 from reprise.papers.rewriting.recipes import SceneRecipe
 from reprise.papers.rewriting.request import Marked, Request
-from reprise.papers.rewriting.rewriter import Rewriter
+from reprise.papers.rewriting.rewriter import Recipe, Rewriter
 from reprise.papers.rewriting.scene_requests import SceneMask, SceneRequest, draw_request, rule_of
 from reprise.papers.rewriting.training import scenes_of
 from reprise.randomness import generator as seeded
 
 REQUEST = 11  # what randomness is for
+SCANNED = 100  # scenes on which layers are compared
 
 
 class EditData(pl.LightningDataModule):
@@ -42,8 +43,8 @@ class EditData(pl.LightningDataModule):
         moments: training scenes whose keys give C.
 
     Raises:
-        UserError: no such rule, or one that needs to know what is in the generator's images and cannot; a data set
-            without scenes, or too few scenes for the contexts.
+        UserError: a generator that is not of scenes, no such rule, or one that needs to know what is in the generator's
+            images and cannot; a data set without scenes, or too few scenes for the contexts.
     """
 
     cache_dir = Path("outputs/cache")
@@ -53,13 +54,18 @@ class EditData(pl.LightningDataModule):
         self,
         source: Source,
         seed: int,
-        generator: SceneRecipe,
+        generator: Any,
         edit: str,
         requests: PositiveInt,
         contexts: PositiveInt,
         moments: PositiveInt,
     ) -> None:
         super().__init__()
+        if not isinstance(generator, SceneRecipe):
+            raise UserError(
+                f"edit={edit} is for generators of scenes; another one is edited by a request of yours: "
+                "edit=request method.datamodule.request=my_edit.json."
+            )
         self.source, self.seed, self.recipe = scenes_of(source), seed, generator
         self.spec, self.rule, self.moments = source.spec, rule_of(edit), moments
         self.count, self.contexts = requests, contexts
@@ -121,6 +127,19 @@ class EditData(pl.LightningDataModule):
             return Marked(self.generator.ws(scene.factors.to(device))[0], scene.mask.to(device))
 
         return Request(asked.copy and mark(asked.copy), mark(asked.paste), tuple(map(mark, asked.context)))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a layer can be chosen: what a removal should leave must be known for that."""
+        return self.recipe.told or self.rule.copied is not None
+
+    def choose(self, recipe: Recipe, margin: int) -> tuple[list[dict[str, float]], int]:
+        """What each layer could do at all, on scenes of the training part, and the one to take."""
+        asked, found = self.development(SCANNED), []
+        for layer in self.generator.synthesis.numbers:
+            reached = oracle(self.generator, asked, layer, margin, self.requests[0].copy)
+            found.append({"layer": layer} | reached)
+        return found, best_layer(found)
 
     def development(self, count: int) -> Trial:
         """Scenes of the training part to choose a layer on, which leaves the unseen ones unseen."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from reprise.data import scenes
@@ -38,9 +39,15 @@ class Editable:
     title: str
     images: int = IMAGES
 
-    def rewriter(self) -> Rewriter:
-        """The engine for it."""
-        return Rewriter(self.synthesis, lambda count: self.sample(range(count)), self.images, self.fingerprint)
+    def rewriter(self, moments: int | None = None) -> Rewriter:
+        """The engine for it; ``moments``: numbered images whose keys give C, ``None`` = all."""
+        images = min(moments or self.images, self.images)
+        return Rewriter(self.synthesis, lambda count: self.sample(range(count)), images, self.fingerprint)
+
+    def on(self, device: torch.device) -> Editable:
+        """The same on a device; the network itself moves there."""
+        sample = self.sample
+        return replace(self, synthesis=self.synthesis.to(device), sample=lambda numbers: sample(numbers).to(device))
 
     def numbers(self, text: str, most: int) -> list[int]:
         """Numbers of images from words like ``0-31, 200``.

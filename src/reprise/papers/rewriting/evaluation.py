@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +12,18 @@ from reprise.data import scenes
 from reprise.data.scenes import Factors, Label
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.metrics import Labelled, collateral, grown, psnr, success
-from reprise.papers.rewriting.request import Marked, at_size, pasted
+from reprise.papers.rewriting.network import Network
+from reprise.papers.rewriting.request import Marked, Request, at_size, pasted
 from reprise.papers.rewriting.rewriter import feature_paste
 from reprise.papers.rewriting.scene_requests import Rule, connected
 
 AT_ONCE = 100
+NEARLY = 0.9  # of the best layer's success
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Unseen scenes for a rule: as they are, as they would be, and what the generator makes of both.
+    """Unseen images for a rule: as they are, as they would be, and what the generator makes of both.
 
     A generator that was never told what is in a scene (a GAN) draws what it likes of one: its images are labelled by
     what a segmenter finds in them, and of what would be there nothing is known.
@@ -38,19 +40,22 @@ class Trial:
             that are drawn as the renderer does and that it paints otherwise in the counterfactual.
         wanted: what they should show, see `reprise.papers.rewriting.metrics.success`.
         without: scenes ``[n]`` in which nothing should change.
+        target: images with a copy laid over them, where no more is known than what was marked; there are no scenes and
+            no labels then.
     """
 
-    rule: Rule
-    factors: Factors
-    other: Factors
+    rule: Rule | None
+    factors: Factors | None
+    other: Factors | None
     ws: Tensor
-    look: Callable[[Tensor], Tensor]
+    look: Callable[[Tensor], Tensor] | None
     before: Labelled
     ceiling: Labelled | None
     truth: Tensor | None
     there: Tensor
-    wanted: Tensor
+    wanted: Tensor | None
     without: Tensor
+    target: Tensor | None = None
 
 
 @torch.no_grad()
@@ -92,6 +97,27 @@ def unknown(rule: Rule, factors: Factors, ws: Tensor, images: Tensor) -> Trial:
     return Trial(rule, factors, factors, ws, segmented, before, None, None, there, wanted, without)
 
 
+@torch.no_grad()
+def of_marks(net: Network, requests: Sequence[Request], others: Tensor) -> Trial:
+    """The same for images of which nothing is known but what was marked in them.
+
+    Args:
+        others: styles of images without marks ``[m, slots, style]``.
+    """
+    ws = torch.cat([torch.stack([request.paste.ws for request in requests]), others])
+    images = torch.cat([net(part) for part in ws.split(AT_ONCE)])
+    there, target = torch.zeros_like(images[:, 0], dtype=torch.bool), images.clone()
+    for row, request in enumerate(requests):
+        if request.copy:
+            copied = net(request.copy.ws.unsqueeze(0))[0]
+            target[row], box = pasted(copied, request.copy.mask, images[row], request.paste.mask)
+            box.of(there[row])[:] = True
+        else:
+            there[row] = request.paste.mask > 0
+    before = Labelled(images, torch.zeros_like(there, dtype=torch.long))
+    return Trial(None, None, None, ws, None, before, None, None, there, None, ~there.flatten(1).any(1), target)
+
+
 def _everywhere(rule: Rule, labels: Tensor) -> Tensor:
     return torch.full_like(labels, -1 - int(rule.source) if rule.target is None else int(rule.target))
 
@@ -117,6 +143,8 @@ def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
     Args:
         margin: pixels around what should change that do not count as collateral.
     """
+    if asked.target is not None:
+        return _of_marks(asked, images, margin)
     after = Labelled(images, asked.look(images))
     found = success(asked.there, after.labels, asked.wanted)
     found |= collateral(asked.before, after, asked.there, margin, asked.without)
@@ -124,6 +152,16 @@ def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
         found["counterfactual/psnr"] = psnr(images, asked.truth)
     if asked.rule.source is Label.WATERMARK:
         found["watermarks_per_1000"] = 1000 * marks(after.labels)
+    return found
+
+
+def _of_marks(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
+    """How much of the way to the pasted image is left, and what else changed."""
+    found = collateral(asked.before, Labelled(images, asked.before.labels), asked.there, margin, asked.without)
+    del found["collateral/label_flips"]
+    apart, first = ((asked.target - shown).abs().mean(1)[asked.there].mean() for shown in (images, asked.before.images))
+    if first > 0:  # for a removal there is no target
+        found["edit/left"] = float(apart / first)
     return found
 
 
@@ -160,6 +198,8 @@ def oracle(
     laid over every place, and where nothing is copied, nothing is said. Later layers keep the scene's own styles. A
     layer whose oracle fails holds another rule than the one that is wanted: no change of its weights will do.
     """
+    if asked.target is not None:
+        return {}
     images, right, differs = [], None, asked.there
     if asked.truth is not None:
         differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
@@ -194,3 +234,9 @@ def _laid_over(
             values[row], box = pasted(copied, mask, values[row], there)
             alpha[row, box.top : box.bottom, box.left : box.right] = 1
     return values, alpha
+
+
+def best_layer(scan: list[dict[str, float]]) -> int:
+    """Of the layers whose oracle does nearly what the best one's does, the last: it disturbs the least."""
+    most = max(row["oracle/success"] for row in scan)
+    return int(max(row["layer"] for row in scan if row["oracle/success"] >= NEARLY * most))

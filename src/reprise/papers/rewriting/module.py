@@ -26,8 +26,6 @@ from reprise.papers.rewriting.solvers import Solution
 
 ROUND = 10  # steps of a search between two reports
 EARLY, FURTHER = 10, 4  # steps after which a search is judged first, and how many times as many there are to the next
-SCANNED = 100  # scenes on which layers are compared
-NEARLY = 0.9  # of the best layer's success
 
 
 class State(Protocol):
@@ -191,7 +189,7 @@ class LayerEdit(SceneEdit):
     def check(self, data: EditData) -> None:
         """The layer, the rank and the units are the generator's."""
         if self.recipe.layer == "auto":
-            if data.rule.copied is None and not data.recipe.told:
+            if not data.chooses:
                 raise UserError(
                     f"method.layer=auto cannot choose where edit={data.rule.name} goes: nobody knows what a GAN's "
                     "images would be without it. Give a number."
@@ -210,8 +208,8 @@ class LayerEdit(SceneEdit):
         super().setup(stage)
         data: EditData = self.trainer.datamodule
         if self.recipe.layer == "auto":
-            self.scan = scan_layers(data, self.margin)
-            self.used = self.recipe.at(best_layer(self.scan))
+            self.scan, layer = data.choose(self.recipe, self.margin)
+            self.used = self.recipe.at(layer)
         else:
             self.used = self.recipe
 
@@ -247,18 +245,3 @@ def check_channels(name: str, asked: int, layer: int, channels: int) -> None:
     """
     if asked > channels:
         raise UserError(f"{name}={asked} cannot be: layer {layer} has {channels} input channels.")
-
-
-def scan_layers(data: EditData, margin: int) -> list[dict[str, float]]:
-    """What each layer could do at all, on scenes of the training part."""
-    asked, found = data.development(SCANNED), []
-    for layer in data.generator.synthesis.numbers:
-        reached = evaluation.oracle(data.generator, asked, layer, margin, data.requests[0].copy)
-        found.append({"layer": layer} | reached)
-    return found
-
-
-def best_layer(scan: list[dict[str, float]]) -> int:
-    """Of the layers that can do nearly what the best one can, the last: it disturbs the least."""
-    most = max(row["oracle/success"] for row in scan)
-    return int(max(row["layer"] for row in scan if row["oracle/success"] >= NEARLY * most))
