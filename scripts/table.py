@@ -21,7 +21,7 @@ from reprise.evidence import Collection, collect, save_records
 from reprise.judging import unknown_conditions
 from reprise.layout import terminal, to_rich
 from reprise.records import write_text
-from reprise.reported import PAPERS_DIR, available_papers, load_reported
+from reprise.reported import PAPERS_DIR, available_papers, folder_of, load_reported
 from reprise.tables import SECTIONS, build, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,7 +119,7 @@ def table_files(paper: str, found: Collection, output_dir: Path, papers_dir: Pat
 def drifted(papers: Sequence[str], output_dir: Path, root: Path, papers_dir: Path) -> list[tuple[Path, str, str]]:
     """``(path, old, new)`` of every README whose tables differ from the records (runs not recorded do not enter)."""
     changed = []
-    for path in [root / "README.md", *(papers_dir / paper / "README.md" for paper in papers)]:
+    for path in [root / "README.md", *(folder_of(paper, papers_dir) / "README.md" for paper in papers)]:
         if path.exists():
             old = path.read_text(encoding="utf-8")
             new = BLOCK.sub(lambda block: renewed(block, papers, output_dir, papers_dir), old)

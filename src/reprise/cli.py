@@ -55,8 +55,11 @@ def command_line(main: Callable[[], Any]) -> Callable[[], None]:
             if wants_tracebacks:
                 raise
             code = _explain(error)
-        finally:
+        failed = 0
+        try:
             failed = ledger.summarise()
+        except UserError as error:  # of the tables, when all jobs have ended
+            code = code or _complain(str(error), 2)
         sys.exit(code or (1 if failed else 0))
 
     return wrapped

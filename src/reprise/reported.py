@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from reprise.errors import UserError
 from reprise.stats import check_relation
 
 PAPERS_DIR = Path(__file__).parent / "papers"
+EXTRA = "REPRISE_PAPERS"  # environment variable: more folders of papers, separated as those of PATH
 CONFIDENCES = ("exact", "secondary", "recalled", "not_recovered")
 SCALES = ("cpu", "paper")
 METHOD = re.compile(r"[a-z][a-z0-9_]*")
@@ -181,8 +183,19 @@ class Reported:
 
 
 def available_papers(papers_dir: Path = PAPERS_DIR) -> list[str]:
-    """Names of the papers that have a ``reported.yaml``, sorted."""
-    return sorted(file.parent.name for file in papers_dir.glob("*/reported.yaml"))
+    """Names of the papers that have a ``reported.yaml``, sorted; with the suite's own those of `EXTRA`."""
+    return sorted({file.parent.name for place in _places(papers_dir) for file in place.glob("*/reported.yaml")})
+
+
+def folder_of(paper: str, papers_dir: Path = PAPERS_DIR) -> Path:
+    """The folder of a paper that is available."""
+    return next(place / paper for place in _places(papers_dir) if (place / paper / "reported.yaml").exists())
+
+
+def _places(papers_dir: Path) -> list[Path]:
+    if papers_dir != PAPERS_DIR:
+        return [papers_dir]
+    return [papers_dir, *(Path(place) for place in os.environ.get(EXTRA, "").split(os.pathsep) if place)]
 
 
 def load_reported(paper: str, papers_dir: Path = PAPERS_DIR) -> Reported:
@@ -194,7 +207,7 @@ def load_reported(paper: str, papers_dir: Path = PAPERS_DIR) -> Reported:
     choices = available_papers(papers_dir)
     if paper not in choices:
         raise UserError(f"there is no paper {paper!r} with reported numbers; choose one of: {', '.join(choices)}.")
-    path = papers_dir / paper / "reported.yaml"
+    path = folder_of(paper, papers_dir) / "reported.yaml"
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -14,7 +14,7 @@ from reprise.layout import NOTHING, SCALE_ORDER, Table
 from reprise.report import common
 from reprise.report.charts import Chart, Picture
 from reprise.report.runs import RunGroup, run_groups
-from reprise.reported import SCALES, Cell, Claim, Reported, load_reported
+from reprise.reported import SCALES, Cell, Claim, Reported, folder_of, load_reported
 from reprise.results import cost_tables, curves_tables, results_tables, variants_tables
 from reprise.stats import MIN_SEEDS, ClaimVerdict
 from reprise.tables import NUMBERS, comparison_tables, evidence, paper_number, provenance
@@ -121,7 +121,7 @@ def own_charts(
     name: str, reported: Reported, records: Sequence[Record], output_dir: Path, papers_dir: Path
 ) -> list[Chart | Picture]:
     """What ``charts(reported, records, output_dir)`` in the paper's ``charts.py`` returns; nothing without one."""
-    path = papers_dir / name / "charts.py"
+    path = folder_of(name, papers_dir) / "charts.py"
     if not path.exists():
         return []
     spec = importlib.util.spec_from_file_location(f"reprise_charts_{name}", path)
