@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slurm lint table figures report editor view sync reproduce clean
+.PHONY: help run test test-browser test-slurm lint table figures report editor view sync reproduce clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reprise needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -21,6 +21,10 @@ run: $(READY) ## the main job: DVRL on embedded data, about half a minute after 
 
 test: $(READY) ## unit and smoke tests: offline, no GPU, no account
 	$(BIN)/python -m pytest -n auto --dist loadscope
+
+test-browser: $(READY) ## the report and the editor in a real Chromium (root: installs it where it is missing)
+	command -v chromium > /dev/null || apt-get install -y chromium chromium-driver
+	$(BIN)/python -m pytest tests/report/test_browser.py tests/rewriting/test_editor_browser.py
 
 test-slurm: $(READY) ## a sweep on a real Slurm of one node on this machine (root; installs slurm-wlm and munge)
 	command -v slurmctld > /dev/null || apt-get install -y slurm-wlm munge
