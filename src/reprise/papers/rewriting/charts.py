@@ -1,0 +1,50 @@
+"""The report's own charts of this paper: success against collateral, and what edits look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from reprise.evidence import Record
+from reprise.layout import scales_of
+from reprise.panels import seeds_of
+from reprise.papers.rewriting.sweep_figures import BEST, HARM, SUCCESS, mean_of, rules
+from reprise.report.charts import Axis, Chart, Panel, Picture, axis_over, lines, present, short, spread
+from reprise.report.common import method_series
+from reprise.report.stills import still
+from reprise.reported import Reported
+
+
+def charts(reported: Reported, records: Sequence[Record], output_dir: Path) -> list[Chart | Picture]:
+    """The charts that the records have data for, and the picture that was drawn from runs."""
+    found: list[Chart | Picture | None] = []
+    for scale in scales_of(records):
+        told = (
+            "Unseen scenes before and after an edit, as they should be, and the difference. Drawn from the runs' own "
+            "figures, which the records do not hold."
+        )
+        found += [tradeoff_chart(reported, records, scale)]
+        found += [still(output_dir, "rewriting", f"edits_{scale}", f"Edits, {scale} scale", told)]
+    return [one for one in found if one]
+
+
+def tradeoff_chart(reported: Reported, records: Sequence[Record], scale: str) -> Chart | None:
+    """Success against collateral, a panel per rule."""
+    there = rules(reported, records, scale)
+    if not there:
+        return None
+    panels, everything = [], []
+    for edit, methods in there.items():
+        rows = []
+        for name, runs in methods.items():
+            success = spread([run.metrics[SUCCESS] for run in runs], ".3f", 0.5)
+            rows.append({"series": reported.display.methods[name], "x": short(mean_of(runs, HARM)), **success})
+        ceiling = mean_of([run for runs in methods.values() for run in runs], BEST)
+        x, y = axis_over("collateral: L1 outside", [0.0, *(row["x"] for row in rows)]), Axis("success, pixels")
+        spec = lines(rows, x, y, list(method_series(reported).values()), joined=False)
+        panels.append(Panel(f"{edit}; ceiling {ceiling:.2f}", spec))
+        everything += rows
+    counts = seeds_of([runs for methods in there.values() for runs in methods.values()])
+    told = f"Mean and 95 % interval over {counts}; up and left is better."
+    series = present(method_series(reported).values(), everything)
+    return Chart(f"tradeoff_{scale}", f"Success against collateral, {scale} scale", told, tuple(panels), series)
