@@ -5,7 +5,7 @@ python scripts/table.py report                  write outputs/report/index.html 
 python scripts/table.py dvrl --record           also keep the finished runs in outputs/records/dvrl.jsonl
 python scripts/table.py dvrl --record --readme  also renew the tables in the README files
 python scripts/table.py all --check             exit 1 if a README or a table file differs from the records
-python scripts/table.py all --status            which runs are finished, running, failed, and why
+python scripts/table.py --status                which runs are finished, running, stale (their process died) or failed
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="table.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("paper", help=f"one of {', '.join(available_papers())}, all, or report")
+    parser.add_argument(
+        "paper", nargs="?", default="all", help=f"one of {', '.join(available_papers())}, all (the default), or report"
+    )
     parser.add_argument("--record", action="store_true", help="keep finished runs (not smoke) in the record file")
     parser.add_argument("--readme", action="store_true", help="renew the tables between the markers in the READMEs")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a committed table has drifted")
@@ -160,14 +162,14 @@ def status(paper: str, found: Collection, full: bool) -> None:
     """Counts of what is there; with ``full``, every run by name. Trouble is always named."""
     unrecorded = f" ({len(found.unrecorded)} not in the record file: add --record)" if found.unrecorded else ""
     print(
-        f"{paper}: {len(found.records)} finished{unrecorded}, {len(found.running)} running or interrupted, "
+        f"{paper}: {len(found.records)} finished{unrecorded}, {len(found.running)} running, interrupted or stale, "
         f"{len(found.failed)} failed, {len(found.damaged)} unreadable, {found.smoke} smoke (never evidence)."
     )
     if full:
         for r in found.records:
             print(f"  finished  {r.method} {r.dataset} s{r.seed}-{r.run_key} ({r.scale})")
         for name in found.running:
-            print(f"  unfinished  {name}")
+            print(f"  unfinished  {name}: the same command goes on with it")
         for name, error in found.failed:
             print(f"  failed  {name}: {error}")
     for name, reason in found.damaged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import filelock
 import pytest
 from toy_runs import raw, rec, seeds, write, write_paper
 
@@ -208,3 +209,13 @@ def test_nested_conditions_are_flattened_and_unknown_ones_told(reported):
     assert rec(condition={"noise": {"rate": 0.2}}).condition == {"noise.rate": 0.2}
     assert unknown_conditions(reported, [rec(condition={"noise": {"rate": 0.2}})]) == ["rate"]
     assert unknown_conditions(reported, [rec()]) == []
+
+
+def test_a_run_whose_process_is_gone_is_stale(tmp_path):
+    write(tmp_path, raw(seed=1), state="running")
+    (found,) = collect(tmp_path, "toy").running
+    assert found.endswith("(stale)")
+    (folder,) = (tmp_path / "runs").glob("*/*/s*")
+    with filelock.FileLock(folder / ".lock"):
+        (found,) = collect(tmp_path, "toy").running
+    assert found.endswith("(running)")

@@ -167,6 +167,21 @@ def test_a_half_written_checkpoint_is_ignored(straight, tmp_path, monkeypatch):
     assert not (folder / "last.writing").exists()
 
 
+def test_a_checkpoint_with_flipped_bits_is_reported_and_the_run_starts_afresh(straight, tmp_path, monkeypatch, caplog):
+    cfg = small("dvrl", tmp_path, *STATEFUL["dvrl"])
+    with monkeypatch.context() as patch:
+        name = "on_train_epoch_end"
+        patch.setattr(callbacks.LastCheckpoint, name, stop_at(1, callbacks.LastCheckpoint, name, after=True))
+        with pytest.raises(KeyboardInterrupt):
+            harness.run(cfg)
+    path = harness.folder_of(cfg) / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    assert results(harness.run(cfg)) == results(straight("dvrl"))
+    assert "last.ckpt is damaged; the run starts from the beginning" in caplog.text
+
+
 def wait_for(condition, process, seconds=100):
     for _ in range(seconds * 100):
         if condition():

@@ -199,6 +199,19 @@ def test_a_finished_run_is_returned_without_training(tmp_path, monkeypatch):
     assert states(folder) == before
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "record.json"])
+@pytest.mark.parametrize("content", ["", '{"a": ', "\0\0\0", None])
+def test_a_finished_run_whose_results_are_damaged_is_done_again(tmp_path, caplog, name, content):
+    cfg = small("validation_only", tmp_path)
+    folder = harness.run(cfg)
+    before = harness.numbers(folder)
+    (folder / name).unlink() if content is None else (folder / name).write_text(content)
+    harness.run(cfg)
+    assert "its results cannot be read" in caplog.text
+    assert harness.numbers(folder) == before
+    assert harness.read(folder / "record.json")["metrics"].keys() == harness.read(folder / "metrics.json").keys()
+
+
 def test_volatile_settings_find_the_same_finished_run(tmp_path, monkeypatch):
     folder = harness.run(small("validation_only", tmp_path))
     no_training(monkeypatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import logging
@@ -84,8 +85,9 @@ class LastCheckpoint(Checkpoint):
         """The checkpoint to go on from; a file that is not whole is reported and the run starts afresh."""
         if not self.path.exists():
             return None
-        if zipfile.is_zipfile(self.path):  # torch writes zip files, whose directory stands at their end
-            return self.path
+        with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(self.path) as file:
+            if file.testzip() is None:  # torch writes zip files: their directory stands at the end, with checksums
+                return self.path
         log.warning("%s is damaged; the run starts from the beginning", self.path)
         return None
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from reprise.errors import UserError
-from reprise.records import write_text
+from reprise.records import RunFolder, write_text
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {
     "paper": str,
@@ -199,7 +199,7 @@ def _on_disk(output_dir: Path, paper: str, found: Collection) -> Iterable[Record
             if status["state"] == "done":
                 record = Record.of(_read(folder / "record.json"))
             elif _paper(folder) in (paper, None):
-                _unfinished(name, status, found)
+                _unfinished(name, folder, status, found)
                 continue
             else:
                 continue
@@ -224,12 +224,17 @@ def _read(path: Path) -> Any:
         raise ValueError(f"has an unreadable {path.name}") from error
 
 
-def _unfinished(name: str, status: Mapping[str, Any], found: Collection) -> None:
+def _state(folder: Path, state: str) -> str:
+    """``stale``: it says that it runs, but no process is at work on it."""
+    return "stale" if state == "running" and not RunFolder(folder).held else state
+
+
+def _unfinished(name: str, folder: Path, status: Mapping[str, Any], found: Collection) -> None:
     if status["state"] == "failed":
         error = " ".join(str(status.get("error") or "no error recorded").split())
         found.failed.append((name, error))
     else:
-        found.running.append(f"{name} ({status['state']})")
+        found.running.append(f"{name} ({_state(folder, status['state'])})")
 
 
 def _paper(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -12,8 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import filelock
 import yaml
 
+log = logging.getLogger("reprise")
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "numpy", "scipy", "scikit-learn", "wandb")
 
 
@@ -60,10 +63,27 @@ class RunFolder:
         write_json(self.path / "status.json", {"state": state, "error": error})
 
     def stored_metrics(self) -> dict[str, float] | None:
-        """The metrics of a finished run that is still whole, else ``None``."""
-        if self.state != "done" or not all((self.path / name).exists() for name in ("metrics.json", "record.json")):
+        """The metrics of a finished run that is still whole, else ``None``; damage is reported."""
+        if self.state != "done":
             return None
-        return json.loads((self.path / "metrics.json").read_text())
+        try:
+            metrics, record = (json.loads((self.path / name).read_text()) for name in ("metrics.json", "record.json"))
+        except (OSError, ValueError) as error:
+            log.warning("%s was finished, but its results cannot be read (%s); it is done again", self.path, error)
+            return None
+        return metrics if isinstance(record, dict) and isinstance(metrics, dict) else None
+
+    @property
+    def held(self) -> bool:
+        """Whether a process is at work on it. Its lock is freed by the operating system when that dies."""
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:  # a folder that cannot be written to
+            return False
 
     def record(self) -> dict[str, Any]:
         """The compact line of a finished run."""
