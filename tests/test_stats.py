@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
 
 from reprise.stats import (
     MIN_SEEDS,
@@ -19,6 +20,7 @@ from reprise.stats import (
     holds,
     interval,
     paired,
+    probability_of_improvement,
 )
 
 few = st.lists(st.floats(-100, 100).map(lambda v: round(v, 6)), min_size=2, max_size=9)
@@ -165,6 +167,21 @@ def test_claim_verdicts(gaps, relation, tolerance, expected):
     judged = claim_verdict(gaps, [0.0] * len(gaps), relation, tolerance)
     assert judged.verdict == expected
     assert judged.n == len(gaps)
+
+
+def test_probability_of_improvement_by_hand():
+    assert probability_of_improvement([1, 2, 3], [0, 2], ">") == pytest.approx((1 + 1.5 + 2) / 6)
+    assert probability_of_improvement([1, 2, 3], [0, 2], "<=") == pytest.approx(1 - 4.5 / 6)
+    assert probability_of_improvement([1.0], [2.0], "within") is None
+    assert probability_of_improvement([], [2.0], ">") is None
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.lists(st.integers(0, 9), min_size=1, max_size=8))
+def test_probability_of_improvement_is_the_mann_whitney_statistic_over_the_pairs(left, right):
+    expected = mannwhitneyu(left, right).statistic / (len(left) * len(right))
+    found = probability_of_improvement(left, right, ">")
+    assert found == pytest.approx(expected)
+    assert probability_of_improvement(right, left, ">") == pytest.approx(1 - found)
 
 
 def test_claim_verdict_says_how_many_seeds_it_has_and_where_it_held():

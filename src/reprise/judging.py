@@ -24,6 +24,7 @@ from reprise.stats import (
     claim_verdict,
     combine,
     interval,
+    probability_of_improvement,
 )
 
 
@@ -43,7 +44,8 @@ class CellResult:
 class PartResult:
     """One part of a claim on one site. ``left`` and ``right`` are over the paired seeds.
 
-    ``groups`` are the configurations that were compared.
+    ``groups`` are the configurations that were compared; for ``improvement`` see
+    `reprise.stats.probability_of_improvement`.
     """
 
     part: Part
@@ -51,6 +53,7 @@ class PartResult:
     left: Interval | None
     right: Interval | None
     groups: tuple[str, ...] = ()
+    improvement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +237,8 @@ def judge_part(part: Part, records: Collection[Record], scale: str, dataset: str
     sides = [side for side in (part.left, part.right) if isinstance(side, Selector)]
     chosen = [groups(select(records, side, scale, dataset))[:1] for side in sides]
     compared = tuple(dict.fromkeys(runs[0].group for first in chosen for runs in first))
-    return PartResult(part, judged, *((interval(x) if x else None) for x in (left, right)), compared)
+    better = probability_of_improvement(left, right, part.relation)
+    return PartResult(part, judged, *((interval(x) if x else None) for x in (left, right)), compared, better)
 
 
 def pair(

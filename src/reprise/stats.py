@@ -155,6 +155,20 @@ def paired(left: Sequence[float], right: Sequence[float], level: float = 0.95) -
     return interval([a - b for a, b in zip(left, right, strict=True)], level)
 
 
+def probability_of_improvement(left: Sequence[float], right: Sequence[float], relation: str) -> float | None:
+    """How often a run of the left side is on the better side of one of the right, over all pairs of runs, ties by half.
+
+    Agarwal et al., *Deep reinforcement learning at the edge of the statistical precipice*, NeurIPS 2021: the
+    Mann-Whitney statistic over the number of pairs. It tells how likely a single run shows what the means show; 0.5 = not at all.
+    ``None`` where a relation has no better side, or nothing is there to compare.
+    """
+    if relation == "within" or not (left and right):
+        return None
+    sign = 1 if relation in (">", ">=") else -1
+    apart = sign * (np.asarray(left)[:, None] - np.asarray(right)[None, :])
+    return float((apart > 0).mean() + (apart == 0).mean() / 2)
+
+
 def cell_verdict(
     ours: Interval | None,
     paper: float | None,

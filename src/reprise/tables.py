@@ -12,7 +12,7 @@ from itertools import groupby
 
 from reprise.evidence import Record
 from reprise.judging import CellResult, ClaimResult, PartResult, SiteResult, judge_cell, judge_claim
-from reprise.layout import SCALE_ORDER, Table, comparison, describe, scales_of, show, to_markdown, varying
+from reprise.layout import NOTHING, SCALE_ORDER, Table, comparison, describe, scales_of, show, to_markdown, varying
 from reprise.reported import Cell, Claim, Reported
 from reprise.results import cost_tables, curves_tables, results_tables, variants_tables
 
@@ -56,13 +56,16 @@ def evidence_tables(reported: Reported, records: Sequence[Record]) -> list[Table
 
 def evidence(reported: Reported, results: Iterable[ClaimResult], title: str) -> Table:
     """The numbers behind the verdicts on some claims: a row per site and part."""
-    header = ("Claim", "Data", "Comparison", "Left", "Right", "Difference", "Pairs", "Verdict")
+    header = ("Claim", "Data", "Comparison", "Left", "Right", "Difference", "P(better)", "Pairs", "Verdict")
     parts = [(result, site, part) for result in results for site in result.sites for part in site.parts]
     rows = tuple(
         _detail(reported, result.claim, site, part, varying([other.condition for other in result.sites]))
         for result, site, part in parts
     )
-    notes = ("Left and right are means over the paired seeds, with 95 % intervals.",)
+    notes = (
+        "Left and right are means over the paired seeds, with 95 % intervals. P(better): of all pairs of a run of either "
+        "side, how many show what is claimed; 0.50 is chance.",
+    )
     return Table(title, header, rows, notes=notes, runs=tuple(part.groups for _, _, part in parts))
 
 
@@ -77,6 +80,7 @@ def _detail(reported: Reported, claim: Claim, site: SiteResult, result: PartResu
         show(result.left, column.format),
         show(result.right, column.format),
         show(judged.difference, column.format, signed=True),
+        NOTHING if result.improvement is None else f"{result.improvement:.2f}",
         str(judged.n),
         f"{judged.verdict.value}: {judged.reason}",
     )

@@ -329,7 +329,7 @@ def test_the_text_on_methods_becomes_a_part_of_the_page(read):
 
 def test_relations_that_were_judged_are_counted(views):
     """By hand from the evidence tables: every comparison with three pairs or more."""
-    pairs = [int(row[6]) for view in views for c in view.claims for t in c.evidence for row in t.rows]
+    pairs = [int(row[7]) for view in views for c in view.claims for t in c.evidence for row in t.rows]
     assert f"{sum(n >= 3 for n in pairs)} relations were judged" in page.methods(views)
 
 
