@@ -159,7 +159,8 @@ def probability_of_improvement(left: Sequence[float], right: Sequence[float], re
     """How often a run of the left side is on the better side of one of the right, over all pairs of runs, ties by half.
 
     Agarwal et al., *Deep reinforcement learning at the edge of the statistical precipice*, NeurIPS 2021: the
-    Mann-Whitney statistic over the number of pairs. It tells how likely a single run shows what the means show; 0.5 = not at all.
+    Mann-Whitney statistic over the number of pairs. It tells how likely a single run shows what the means show; 0.5 is
+    chance.
     ``None`` where a relation has no better side, or nothing is there to compare.
     """
     if relation == "within" or not (left and right):

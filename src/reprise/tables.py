@@ -63,8 +63,8 @@ def evidence(reported: Reported, results: Iterable[ClaimResult], title: str) -> 
         for result, site, part in parts
     )
     notes = (
-        "Left and right are means over the paired seeds, with 95 % intervals. P(better): of all pairs of a run of either "
-        "side, how many show what is claimed; 0.50 is chance.",
+        "Left and right are means over the paired seeds, with 95 % intervals. P(better): of all pairs of a run of "
+        "either side, how many show what is claimed; 0.50 is chance.",
     )
     return Table(title, header, rows, notes=notes, runs=tuple(part.groups for _, _, part in parts))
 
