@@ -95,3 +95,14 @@ def test_a_curve_over_names_is_a_table_too():
     names = [r for name in ("forward", "backward") for r in swept(10, 0.6, condition={"rows": name}, settings={})]
     (table,) = curves_tables(reported_with(), names)
     assert [row[0] for row in table.rows] == ["backward", "forward"]
+
+
+def test_a_curve_has_a_table_for_each_value_of_the_condition_that_it_names():
+    raw = yaml.safe_load(YAML)
+    raw["display"] |= {"curves": [EXTRA["curves"][0] | {"per": "rate"}]}
+    other = [r for n in (10, 20) for r in swept(n, 0.3, condition={"rate": 0.4, "rows": n, "left": 100 - n})]
+    first, second = curves_tables(parse(raw), swept(10, 0.6) + swept(20, 0.7) + other)
+    assert [table.title for table in (first, second)] == [
+        f"Curve over rows: toy, {rate}, cpu scale" for rate in (0.2, 0.4)
+    ]
+    assert [row[3] for row in (*first.rows, *second.rows)] == [f"{value:.3f} ± 0.000" for value in (0.6, 0.7, 0.3, 0.3)]

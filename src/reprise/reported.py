@@ -130,6 +130,7 @@ class Curve:
     """A sweep over one condition or setting, shown as one table per data set: ``by`` is its key, ``label`` its name.
 
     Runs of other sweeps under the same conditions and settings, but for ``by`` and the ``free`` ones, are shown too.
+    Each value of the condition ``per`` has a table of its own.
     """
 
     table: str
@@ -137,6 +138,7 @@ class Curve:
     label: str
     columns: tuple[str, ...]
     free: tuple[str, ...] = ()
+    per: str = ""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,10 @@ def curves_tables(reported: Reported, records: Sequence[Record]) -> list[Table]:
 
 
 def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """The runs of a sweep over one of their facts by scale and data set, other sweeps' runs of its methods included."""
+    """The runs of a sweep over one of their facts, other sweeps' runs of its methods included.
+
+    By scale and by data set, which the value of the condition ``per`` follows where there is one.
+    """
     loose = {curve.by, *curve.free}
 
     def site(record: Record) -> tuple[Any, ...]:
@@ -75,7 +78,8 @@ def curve_records(curve: Curve, records: Sequence[Record]) -> dict[tuple[str, st
     found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         if not record.variant and curve.by in record.facts and site(record) in sites:
-            found.setdefault((record.scale, record.dataset), []).append(record)
+            where = ", ".join([record.dataset, *([str(record.facts.get(curve.per))] if curve.per else [])])
+            found.setdefault((record.scale, where), []).append(record)
     return found
 
 
