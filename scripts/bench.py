@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: ``python scripts/bench.py dvrl`` (or another paper, or ``startup``).
+"""Speed, as ratios measured in one run: ``python scripts/bench.py dvrl`` (or another paper, ``startup`` or ``sweep``).
 
 Absolute times depend on the machine and its load; a ratio to a plain implementation, taken in turns, hardly does.
 """
@@ -67,6 +67,24 @@ def startup(rounds: int) -> None:
         "import lightning.pytorch": command("-c", "import lightning.pytorch"),
     }
     report(in_turns(contestants, rounds), "import hydra")
+
+
+JOBS = 20
+
+
+def sweep() -> None:
+    """Wall time of a sweep of twenty jobs against what the jobs themselves compute: fit and evaluation."""
+    words = ("method=dvrl", f"seed=range(0,{JOBS})", "trainer=debug", "logger=csv", "hardware.threads=1")
+    launchers = {"one process": (), "two workers (joblib)": ("hydra/launcher=local",)}
+    for name, launcher in launchers.items():
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "train.py", "-m", *launcher, *words, f"paths.output_dir={folder}"]
+            began = time.perf_counter()
+            subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+            wall = time.perf_counter() - began
+            found = [json.loads(path.read_text()) for path in Path(folder).glob("runs/*/*/*/metrics.json")]
+        own = sum(run["time/fit_seconds"] + run["time/evaluation_seconds"] for run in found)
+        print(f"{len(found)} jobs, {name:22} {wall:6.1f} s, {own:6.1f} s of it the jobs' own: {wall / own:.2f} x")
 
 
 def dvrl(rounds: int, threads: int, opendataval: str | None, budget: float) -> None:
@@ -295,7 +313,7 @@ def show_discovery(name: str, history: list[list[float]]) -> None:
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["startup", "dvrl", "supsup", "crvae", "rewriting"])
+    parser.add_argument("what", choices=["startup", "sweep", "dvrl", "supsup", "crvae", "rewriting"])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each contestant (default 7)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default 2)")
     parser.add_argument("--opendataval", metavar="PYTHON", help="dvrl: a Python that has opendataval installed")
@@ -311,6 +329,8 @@ def main() -> None:
         from bench_supsup import supsup
 
         supsup(options.rounds, options.threads)
+    elif options.what == "sweep":
+        sweep()
     elif options.what == "crvae":
         from bench_crvae import crvae
 
