@@ -24,6 +24,8 @@ SHARES = {
     "rewriting": ("generator/recall/sky", "renderer/recall/dome", "generator/mae"),
 }
 
+OWN = {"scenes_gan": ("generator/apart", "renderer/apart", "generator/share/sky")}  # unlike the rest of its paper
+
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs(debug_run, method):
@@ -31,7 +33,7 @@ def test_every_method_runs(debug_run, method):
     metrics = harness.read(folder / "metrics.json")
     assert harness.read(folder / "status.json") == {"state": "done", "error": None}
     assert all(math.isfinite(value) for value in metrics.values())
-    for name in SHARES[PAPERS[method]]:
+    for name in OWN.get(method, SHARES[PAPERS[method]]):
         assert 0 <= metrics[name] <= 1
 
 

@@ -178,7 +178,7 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
             _curve_panel(ax, reported, curve, column, references, runs)
             label(ax, f"{dataset}: {column.label}", curve.label)
             _scale(ax, "x", [r.facts[curve.by] for r in everything])
-            _scale(ax, "y", values(everything, column.metric))
+            _scale(ax, "y", [*values(everything, column.metric), float(ax.dataLim.ymin)])  # of the bands, too
     for ax in axes.ravel():
         _ticks(ax, sorted({r.facts[curve.by] for r in everything}))
     points = [some for runs in found.values() for some in curve_points(reported, curve, runs).values()]

@@ -197,6 +197,7 @@ def test_what_the_generator_was_never_shown_is_taken_from_the_renderer(data):
         (("method=rewriting", "method.module.recipe.ridge=-0.1"), "recipe.ridge=-0.1 cannot be used"),
         (("method=rewriting", "method.module.recipe.solver=sgd"), "recipe.solver='sgd' cannot be used"),
         (("method=rewriting", "method.module.margin=-1"), "margin=-1 cannot be used"),
+        (("method=rewriting", "method.module.recipe.solver=closed_form"), "is for layers that do not upsample"),
         (("method=rewriting", "method.datamodule.contexts=1000"), "contexts=1000 are more than"),
         (("method=rewriting", "method.datamodule.contexts=0"), "contexts=0 cannot be used"),
         (("method=rewriting", "edit=watermark", "method.units=99"), "units=99 cannot be"),

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 
+from reprise.errors import UserError
 from reprise.papers.rewriting import solvers
 from reprise.papers.rewriting.memory import change, orthonormal, project
 from reprise.papers.rewriting.request import Box
@@ -113,7 +114,7 @@ def test_least_squares_reach_what_can_be_reached():
 
 def test_least_squares_are_for_layers_that_do_not_upsample():
     asked, d = goal(upsample=True)
-    with pytest.raises(ValueError, match="do not upsample"):
+    with pytest.raises(UserError, match="do not upsample"):
         finished(solvers.least_squares(asked, d))
 
 

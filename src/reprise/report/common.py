@@ -140,7 +140,9 @@ def curve_chart(reported: Reported, curve: Curve, records: Sequence[Record], sca
             beside = [reported.display.metrics[name] for name in curve.columns if name in column.beside]
             named += [reference(one.label, dash[1]) for one, dash in zip(beside, DASHES, strict=False)]
             rows = _curve_rows(reported, curve, column, beside, runs)
-            y = Axis(column.label, "log" if axis_scale(values(everything, column.metric)) == "log" else "linear")
+            ends_low = [row["low"] for row in rows if row["low"] is not None]  # an interval can reach below 0
+            numbers = values(everything, column.metric) + ends_low
+            y = Axis(column.label, "log" if axis_scale(numbers) == "log" else "linear")
             panels.append((Panel(f"{dataset}: {column.label}", lines(rows, x, y, [CHANCE, *named])), rows))
     points = [some for runs in found.values() for some in curve_points(reported, curve, runs).values()]
     told = f"Mean and 95 % interval over {seeds_of(points)}. "

@@ -40,7 +40,7 @@ def tradeoff_chart(reported: Reported, records: Sequence[Record], scale: str) ->
             success = spread([run.metrics[SUCCESS] for run in runs], ".3f", 0.5)
             rows.append({"series": reported.display.methods[name], "x": short(mean_of(runs, HARM)), **success})
         ceiling = mean_of([run for runs in methods.values() for run in runs], BEST)
-        x, y = axis_over("collateral: L1 outside", [0.0, *(row["x"] for row in rows)]), Axis("success, pixels")
+        x, y = axis_over("collateral: L1 outside", [row["x"] for row in rows]), Axis("success, pixels")
         spec = lines(rows, x, y, list(method_series(reported).values()), joined=False)
         panels.append(Panel(f"{edit}; ceiling {ceiling:.2f}", spec))
         everything += rows

@@ -100,6 +100,10 @@ class EditData(pl.LightningDataModule):
         draws = [seeded(self.seed, REQUEST, number) for number in range(self.count)]
         return [draw_request(self.rule, buildings, size, self.contexts, draw, shown) for draw in draws]
 
+    def upsamples(self, layer: int) -> bool:
+        """Whether a layer's value is larger than its key; in ProGAN what doubles comes before the key."""
+        return self.recipe.architecture == "stylegan2" and layer % 2 == 1
+
     def train_dataloader(self) -> DataLoader:
         """Numbers of rounds."""
         return steps_loader(self.trainer.lightning_module.steps_per_epoch)

@@ -106,6 +106,10 @@ class MarkedData(pl.LightningDataModule):
         rewriter.check_layer(layer)
         return rewriter.channels(layer)
 
+    def upsamples(self, layer: int) -> bool:
+        """Whether a layer's value is larger than its key."""
+        return self.generator.synthesis.layers[str(layer)].ratio > 1
+
     def train_dataloader(self) -> DataLoader:
         """Numbers of rounds."""
         return steps_loader(self.trainer.lightning_module.steps_per_epoch)

@@ -22,7 +22,7 @@ from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.edits import Edit
 from reprise.papers.rewriting.evaluation import Trial
 from reprise.papers.rewriting.rewriter import Recipe
-from reprise.papers.rewriting.solvers import Solution
+from reprise.papers.rewriting.solvers import UPSAMPLES, Solution
 
 ROUND = 10  # steps of a search between two reports
 EARLY, FURTHER = 10, 4  # steps after which a search is judged first, and how many times as many there are to the next
@@ -196,6 +196,8 @@ class LayerEdit(SceneEdit):
                 )
             return
         channels = data.inputs(self.recipe.layer)
+        if self.recipe.solver == "closed_form" and data.upsamples(self.recipe.layer):
+            raise UserError(UPSAMPLES)
         for name, asked in (("rank", self.recipe.rank), ("units", 0 if data.rule.copied else self.recipe.units)):
             check_channels(name, asked, self.recipe.layer, channels)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reprise.errors import UserError
 from reprise.papers.rewriting.memory import change, orthonormal, project
 from reprise.papers.rewriting.network import Layer
 from reprise.papers.rewriting.request import Box
@@ -104,6 +105,10 @@ class Solution:
         return self.free if self.lam is None else change(self.lam, self.directions)
 
 
+UPSAMPLES = (
+    "solver=closed_form is for layers that do not upsample, which are those of even numbers (and all of "
+    "generator=progan): choose another layer, or solver=lambda."
+)
 PARTS = (1.0, 0.5, 0.25, 0.1, 0.03)  # of the way to what a round of least squares found
 Search = Iterator[Solution]
 Watch = Callable[[int, float], None]
@@ -224,11 +229,11 @@ def least_squares(goal: Goal, directions: Tensor, rounds: int = 5, ridge: float 
         ridge: added to the normal equations then, as a share of their mean diagonal.
 
     Raises:
-        ValueError: the value is larger than the key.
+        UserError: the value is larger than the key.
     """
     layer, d = goal.layer, directions.to(goal.key)
     if layer.ratio > 1:
-        raise ValueError("least squares are for layers that do not upsample")
+        raise UserError(UPSAMPLES)
     with torch.no_grad():
         low = _LowRank(goal, d)
         equations = _Equations(low)
