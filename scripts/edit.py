@@ -22,13 +22,12 @@ The request is JSON as the paper's tool and the editor write it: object, paste, 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from reprise.cli import command_line
 from reprise.errors import UserError
-from reprise.words import GENERATOR, generator_of, options_of, switch
+from reprise.words import GENERATOR, asked, generator_of, options_of, switch
 
 OPTIONS = {
     "request": "",
@@ -47,9 +46,7 @@ MOST = 256  # images of the sheet
 @command_line
 def main() -> None:
     """Exit codes as for train.py: 0 all went well, 2 the input was wrong."""
-    words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        print(__doc__.strip())
+    if (words := asked(__doc__)) is None:
         return
     options = options_of(words, OPTIONS)
     for key in ("request", "out"):

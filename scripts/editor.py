@@ -18,11 +18,10 @@ It listens on this machine alone, keeps its sessions in memory until Ctrl-C, and
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 from reprise.cli import command_line
 from reprise.errors import UserError
-from reprise.words import GENERATOR, generator_of, options_of, switch, whole
+from reprise.words import GENERATOR, asked, generator_of, options_of, switch, whole
 
 OPTIONS = {**GENERATOR, "host": "127.0.0.1", "port": "8123", "open": "true"}
 
@@ -30,9 +29,7 @@ OPTIONS = {**GENERATOR, "host": "127.0.0.1", "port": "8123", "open": "true"}
 @command_line
 def main() -> None:
     """Exit codes as for train.py: 0 all went well, 2 the input was wrong."""
-    words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        print(__doc__.strip())
+    if (words := asked(__doc__)) is None:
         return
     options = options_of(words, OPTIONS)
     port, show = whole(options, "port", 0, 65535), switch(options, "open")

@@ -18,18 +18,17 @@ from __future__ import annotations
 
 import logging.config
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from reprise.cli import command_line
-from reprise.data.store import did_you_mean
 from reprise.errors import UserError
+from reprise.words import asked, options_of
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-OPTIONS = {"run": None, "part": "train", "out": "values.csv", "paths.data_dir": None}
+OPTIONS = {"run": "", "part": "train", "out": "values.csv", "paths.data_dir": ""}
 PARTS = ("train", "test", "validation")
 CSV_LOADER = "reprise.data.csv.load"
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -39,9 +38,7 @@ LOWEST = 10
 @command_line
 def main() -> None:
     """Exit codes as for train.py: 0 all went well, 2 the input was wrong."""
-    words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        print(__doc__.strip())
+    if (words := asked(__doc__)) is None:
         return
     options, overrides = parsed(words)
     logging.config.dictConfig(OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "job_logging" / "reprise.yaml")))
@@ -54,26 +51,10 @@ def parsed(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     Raises:
         UserError: no option, an unknown or repeated one, or no run.
     """
-    options, overrides = dict(OPTIONS), []
-    seen = set()
-    for word in words:
-        key, equals, text = word.partition("=")
-        known = (*OPTIONS, "dataset")
-        if not equals or not (key in known or key.startswith("dataset.")):
-            raise UserError(
-                f"{word!r} is no option{did_you_mean(key, known)}; known are run=, part=, out=, dataset=, "
-                "dataset.KEY= and paths.data_dir= (see --help)."
-            )
-        if key in seen:
-            raise UserError(f"{key}= is given twice: keep one.")
-        seen.add(key)
-        if key in OPTIONS:
-            options[key] = text
-        else:
-            overrides.append(word)
-        if not text:
-            raise UserError(f"{key}= has no value: give one, or leave it out (see --help).")
-    if options["run"] is None:
+    found = options_of(words, OPTIONS, group="dataset")
+    options = {key: found.pop(key) for key in OPTIONS}
+    overrides = [f"{key}={text}" for key, text in found.items()]
+    if not options["run"]:
         raise UserError("run= is missing: name a run folder, outputs/runs/dvrl/... (see --help).")
     if options["part"] not in PARTS:
         raise UserError(f"part={options['part']} is not known; choose one of {', '.join(PARTS)}.")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from reprise.errors import UserError
 from reprise.evidence import Record, collect
 from reprise.reported import Reported, available_papers, load_reported
 from reprise.tables import markdown
-from reprise.words import options_of, switch
+from reprise.words import asked, options_of, switch
 
 OPTIONS = {"entity": "", "project": "reprise", "spec": "false"}
 OUTPUTS = Path("outputs")
@@ -32,21 +31,20 @@ BEHIND = "\n\nFrom the suite's committed records; the charts beside it are of th
 @command_line
 def main() -> None:
     """Exit codes as for train.py: 0 all went well, 2 the input was wrong."""
-    words = sys.argv[1:]
-    if not words or {"-h", "--help"} & set(words):
-        print(__doc__.strip())
+    if (words := asked(__doc__)) is None:
         return
-    options, known = options_of(words[1:], OPTIONS), available_papers()
-    if words[0] not in (*known, "all"):
-        raise UserError(f"there is no paper {words[0]!r}; choose one of: {', '.join([*known, 'all'])}.")
+    paper, *rest = words or [""]
+    options, known = options_of(rest, OPTIONS), available_papers()
+    if paper not in (*known, "all"):
+        raise UserError(f"there is no paper {paper!r}; choose one of: {', '.join([*known, 'all'])}.")
     if importlib.util.find_spec("wandb_workspaces") is None:
         raise UserError("saved views need one more package: pip install -e '.[dashboard]'.")
     spec = switch(options, "spec")
     if not spec and not options["entity"]:
         raise UserError("entity= is missing: name the user or team whose project the runs are in, or say spec=true.")
-    for paper in known if words[0] == "all" else [words[0]]:
-        records = collect(OUTPUTS, paper, runs=False).records
-        view = workspace(load_reported(paper), records, options["entity"] or "nobody", options["project"])
+    for name in known if paper == "all" else [paper]:
+        records = collect(OUTPUTS, name, runs=False).records
+        view = workspace(load_reported(name), records, options["entity"] or "nobody", options["project"])
         print(json.dumps(specification(view), indent=1) if spec else f"saved {save(view)}")
 
 

@@ -10,7 +10,7 @@ from toy_runs import YAML, rec
 
 from reprise.canvas import save
 from reprise.drawings import curve_figure, draw, methods_figure, recipes_figure
-from reprise.panels import Site, chance, ends, seeds_of, shared, site_name, standing, styles
+from reprise.panels import Site, chance, ends, level_scale, seeds_of, shared, site_name, standing, styles
 from reprise.reported import Column, available_papers, load_reported, parse
 from reprise.stats import interval
 
@@ -283,3 +283,10 @@ def test_the_order_of_the_records_does_not_change_a_byte(reported, tmp_path):
         assert sorted(drawn) == ["methods_cpu", "recipes_cpu", "size_cpu"]
         files.append([save(drawn[key], tmp_path / name / f"{key}.png").read_bytes() for key in sorted(drawn)])
     assert files[0] == files[1]
+
+
+def test_a_level_is_logarithmic_only_where_no_interval_reaches_down_to_nothing():
+    numbers = [0.01, 0.5]
+    assert level_scale(numbers, [0.005, 0.4]) == level_scale(numbers, []) == "log"
+    assert level_scale(numbers, [-0.001, 0.4]) == level_scale(numbers, [0.0]) == "linear"
+    assert level_scale([0.1, 0.5], [0.01]) == "linear", "the ends of intervals do not call for it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -72,6 +73,16 @@ ON_SLURM = (
 )
 
 
+def running(name):
+    """Whether a daemon of this name runs on this machine, whoever's it is."""
+    return subprocess.run(["pgrep", "-x", name], capture_output=True, check=False).returncode == 0
+
+
+def stop(folder, name, how=signal.SIGTERM):
+    """End this test's own daemon."""
+    os.kill(int((folder / f"{name}.pid").read_text()), how)
+
+
 def until(what, seconds, condition):
     """Wait for something, but not for ever."""
     end = time.monotonic() + seconds
@@ -97,7 +108,9 @@ def cluster(tmp_path_factory):
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         return done.stdout
 
-    if subprocess.run(["pgrep", "-x", "munged"], capture_output=True, check=False).returncode:
+    if any(map(running, ("slurmctld", "slurmd"))):
+        pytest.skip("a Slurm runs on this machine already")
+    if munge := not running("munged"):
         Path("/run/munge").mkdir(exist_ok=True)
         shutil.chown("/run/munge", "munge", "munge")
         subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
@@ -108,7 +121,9 @@ def cluster(tmp_path_factory):
     yield call
     call("scancel", "--state=RUNNING"), call("scancel", "--state=PENDING")
     for name in ("slurmd", "slurmctld"):
-        subprocess.run(["pkill", "-x", name], check=False)
+        stop(folder, name)
+    if munge:
+        subprocess.run(["munged", "--stop"], check=False)
 
 
 def train(environment, out, *words):
@@ -142,7 +157,7 @@ def test_a_sweep_with_a_killed_job_and_a_lost_node_ends_as_it_would_have(cluster
         job = cluster("squeue", "-h", "-t", "RUNNING", "-o", "%A").split()[0]
         cluster("scancel", "--signal=KILL", "--full", job)
         until("a finished run", 300, lambda: done(out) >= 2)
-        subprocess.run(["pkill", "-KILL", "-x", "slurmd"], check=True)
+        stop(cluster.folder, "slurmd", signal.SIGKILL)
         time.sleep(2)
         cluster("slurmd")
         print(first.communicate(timeout=900)[0])

@@ -55,14 +55,19 @@ def command_line(main: Callable[[], Any]) -> Callable[[], None]:
             if wants_tracebacks:
                 raise
             code = _explain(error)
-        failed = 0
-        try:
-            failed = ledger.summarise()
-        except UserError as error:  # of the tables, when all jobs have ended
-            code = code or _complain(str(error), 2)
-        sys.exit(code or (1 if failed else 0))
+        finally:
+            failed = _summarised()
+        sys.exit(code or failed)
 
     return wrapped
+
+
+def _summarised() -> int:
+    """End a sweep with its table; the exit code of its jobs."""
+    try:
+        return 1 if ledger.summarise() else 0
+    except UserError as error:  # what a paper reports cannot be read
+        return _complain(str(error), 2)
 
 
 def _complain(sentence: str, code: int) -> int:

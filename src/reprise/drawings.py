@@ -22,6 +22,7 @@ from reprise.panels import (
     curve_points,
     ends,
     less,
+    level_scale,
     mark_of,
     recipe_panels,
     reference_line,
@@ -177,8 +178,8 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
             references = [metrics[name] for name in curve.columns if name in column.beside]
             _curve_panel(ax, reported, curve, column, references, runs)
             label(ax, f"{dataset}: {column.label}", curve.label)
-            _scale(ax, "x", [r.facts[curve.by] for r in everything])
-            _scale(ax, "y", [*values(everything, column.metric), float(ax.dataLim.ymin)])  # of the bands, too
+            _across(ax, [r.facts[curve.by] for r in everything])
+            ax.set_yscale(level_scale(values(everything, column.metric), [float(ax.dataLim.ymin)]))
     for ax in axes.ravel():
         _ticks(ax, sorted({r.facts[curve.by] for r in everything}))
     points = [some for runs in found.values() for some in curve_points(reported, curve, runs).values()]
@@ -213,11 +214,11 @@ def _curve_panel(
         ax.plot(list(line), [s.mean for s in spread], color=style.colour, marker=style.marker, markersize=4, label=name)
 
 
-def _scale(ax: Axes, axis: str, numbers: Sequence[float]) -> None:
+def _across(ax: Axes, numbers: Sequence[float]) -> None:
     kind = axis_scale(numbers)
     if kind == "log":
-        ax.set(**{f"{axis}scale": "log"})
-    elif kind == "symlog" and axis == "x":
+        ax.set_xscale("log")
+    elif kind == "symlog":
         ax.set_xscale("symlog", linthresh=min(number for number in numbers if number > 0))
 
 

@@ -233,6 +233,11 @@ def reference_line(metric: str, curve: Curve, points: Mapping[tuple[str, float],
     return steps, means
 
 
+def level_scale(numbers: Sequence[float], lows: Sequence[float]) -> str:
+    """The scale of what is measured: ``log`` where the numbers call for it and no interval reaches down to 0."""
+    return "log" if axis_scale(numbers) == "log" and min(lows, default=1.0) > 0 else "linear"
+
+
 def axis_scale(numbers: Sequence[float]) -> str:
     """``log`` where the numbers call for it, ``symlog`` where one of them is 0 and needs a place, else ``linear``."""
     positive = [number for number in numbers if number > 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,18 +12,32 @@ from reprise.errors import UserError
 GENERATOR = {"generator.path": "", "generator.psi": "0.5", "generator.trust": "false"}
 
 
-def options_of(words: Sequence[str], defaults: Mapping[str, str]) -> dict[str, str]:
+def asked(doc: str | None) -> list[str] | None:
+    """The words of the command line; where they ask for help, it is printed and there are none."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print((doc or "").strip())
+        return None
+    return words
+
+
+def options_of(words: Sequence[str], defaults: Mapping[str, str], group: str = "") -> dict[str, str]:
     """What the words say, and the defaults of what they do not.
+
+    Args:
+        group: an option that has keys below it, which are all taken (``dataset`` for ``dataset.path=my.csv``).
 
     Raises:
         UserError: a word that is no option, one that is said twice, or one without a value.
     """
+    names = [*defaults, *([group] if group else [])]
     found: dict[str, str] = {}
     for word in words:
         key, _, value = word.partition("=")
-        if key not in defaults or "=" not in word:
-            known = ", ".join(f"{name}=" for name in defaults)
-            raise UserError(f"{word!r} is no option{did_you_mean(key, defaults)}; known are {known} (see --help).")
+        below = bool(group) and key.startswith(f"{group}.")
+        if not (key in names or below) or "=" not in word:
+            known = ", ".join([*(f"{name}=" for name in names), *([f"{group}.KEY="] if group else [])])
+            raise UserError(f"{word!r} is no option{did_you_mean(key, names)}; known are {known} (see --help).")
         if key in found:
             raise UserError(f"{key}= is given twice: keep one.")
         if not value:

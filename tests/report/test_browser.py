@@ -1,34 +1,13 @@
-"""The page in a real browser: charts are drawn, sorting, filtering and links work, nothing sticks out or complains.
-
-The page stands in a frame of the wanted width, since a headless window cannot be as narrow as a telephone. A probe in
-it looks around and reports to the frame's owner, which Chromium prints when it is done.
-"""
+"""The page in a real browser: charts are drawn, sorting, filtering and links work, nothing sticks out or complains."""
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
-
+import chromium
 import pytest
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+chromium.needed()
 
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--enable-logging=stderr",
-    "--allow-file-access-from-files",  # so that the frame belongs to its owner
-    "--window-size=1500,950",
-    "--virtual-time-budget=60000",
-)
-
-PROBE = """
-<script type="module">
+PROBE = """async () => {
 const found = {};
 const $$ = (selector) => [...document.querySelectorAll(selector)];
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -63,35 +42,32 @@ location.hash = link.hash; await pause(100);
 found.opened = document.getElementById(link.hash.slice(1)).open;
 const box = document.querySelector("details.numbers");
 box.open = true; await pause(100); found.numbers = box.querySelectorAll("tbody tr").length;
-parent.postMessage(JSON.stringify(found), "*");
-</script>
-"""
-
-OWNER = """<!doctype html><pre id="found"></pre><iframe src="index.html" width="{width}" height="900"></iframe>
-<script>addEventListener("message", (event) => { document.getElementById("found").textContent = event.data; });</script>
-"""
+return found;
+}"""
 
 
-def looked_at(whole: str, width: int, folder) -> tuple[dict, str]:
+@pytest.fixture(scope="module")
+def browser():
+    with chromium.launched() as browser:
+        yield browser
+
+
+def looked_at(browser, whole: str, width: int, folder) -> tuple[dict, list[str]]:
     """What the probe found at this width, and what the browser's console said."""
-    before, end, after = whole.rpartition("</body>")
-    (folder / "index.html").write_text(before + PROBE + end + after, encoding="utf-8")
-    (folder / "owner.html").write_text(OWNER.replace("{width}", str(width)))
-    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", "--dump-dom"]
-    address = (folder / "owner.html").as_uri()
-    done = subprocess.run([*command, address], capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    console = "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-    assert found, console
-    assert found[1], console
-    return json.loads(html.unescape(found[1])), console
+    (folder / "index.html").write_text(whole, encoding="utf-8")
+    page, console = browser.new_page(viewport={"width": width, "height": 900}), []
+    page.on("console", lambda message: console.append(message.text))
+    page.on("pageerror", lambda error: console.append(str(error)))
+    page.goto((folder / "index.html").as_uri())
+    found = page.evaluate(PROBE)
+    page.close()
+    return found, console
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason=f"no browser: none of {', '.join(NAMES)} is on the path")
 @pytest.mark.parametrize("width", [1440, 390])
-def test_the_page_works_in_a_browser(whole, views, width, tmp_path):
-    found, console = looked_at(whole, width, tmp_path)
-    assert console == ""
+def test_the_page_works_in_a_browser(browser, whole, views, width, tmp_path):
+    found, console = looked_at(browser, whole, width, tmp_path)
+    assert console == []
     panels = sum(len(figure.panels) for view in views for figure in view.figures if hasattr(figure, "panels"))
     claims = sum(len(view.claims) for view in views)
     assert (found["plots"], found["marks"]) == (panels, panels)

@@ -6,7 +6,9 @@ import os
 import pickle
 import pickletools
 import sys
+import time
 
+import checkpoint_files
 import pytest
 import torch
 from checkpoint_files import (
@@ -20,6 +22,7 @@ from checkpoint_files import (
 from studio import url
 
 from reprise.errors import UserError
+from reprise.memory import peak_bytes
 from reprise.papers.rewriting import editable
 from reprise.papers.rewriting.checkpoints import latents, read
 from reprise.papers.rewriting.progan import ProGAN
@@ -228,3 +231,22 @@ def test_files_of_torch_that_hold_something_else(tmp_path):
         read(path)
     with pytest.raises(UserError, match="there is no generator"):
         read(tmp_path / "missing.pt")
+
+
+@pytest.mark.reproduction
+def test_a_network_of_1024_pixels_is_the_same_in_both_layouts_and_takes_an_edit(tmp_path, monkeypatch):
+    """Of the size of the published networks, with random weights; time and memory are printed."""
+    monkeypatch.setattr(checkpoint_files, "STYLE", 512)
+    _, one, other = files(tmp_path, (512, 512, 512, 512, 512, 256, 128, 64, 32))
+    first, second = read(one), read(other)
+    assert first.synthesis.size == 1024
+    assert torch.equal(images_of(first, slice(1)), images_of(second, slice(1)))
+    session = RewriteSession(editable.of_checkpoint(second))
+    session.copy(0, url((16, 16, 16, 16))), session.paste(1, url((30, 30, 16, 16)))
+    session.settings = type(session.settings)(layer=8, steps=200)
+    began = time.perf_counter()
+    session.execute()
+    print(f"an edit of layer 8 in {time.perf_counter() - began:.0f} s, {peak_bytes() / 2**30:.1f} GiB at the peak")
+    before, after = session.images([1])
+    assert not torch.allclose(before, after)
+    assert peak_bytes() < 8 * 2**30

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 
+import chromium
 import pytest
 import torch
 from studio import pixels_of, serving, small
@@ -18,21 +18,13 @@ from reprise.papers.rewriting.scene_requests import largest_piece
 from reprise.randomness import generator as seeded
 
 app = pytest.importorskip("reprise.papers.rewriting.editor.app", reason="the extra [editor] is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-# Debian's /usr/bin/chromium is a script around the first; not every shell passes on what playwright needs
-PLACES = ("/usr/lib/chromium/chromium", "chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next((found for place in PLACES if (found := shutil.which(place))), None)
-if CHROMIUM is None:
-    pytest.skip("no Chromium is installed (on Debian: apt-get install chromium)", allow_module_level=True)
+chromium.needed()
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

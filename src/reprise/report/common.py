@@ -11,11 +11,11 @@ from reprise.layout import scales_of
 from reprise.panels import (
     Methods,
     Site,
-    axis_scale,
     chance,
     compared,
     curve_points,
     less,
+    level_scale,
     mark_of,
     recipe_panels,
     reference_line,
@@ -140,9 +140,8 @@ def curve_chart(reported: Reported, curve: Curve, records: Sequence[Record], sca
             beside = [reported.display.metrics[name] for name in curve.columns if name in column.beside]
             named += [reference(one.label, dash[1]) for one, dash in zip(beside, DASHES, strict=False)]
             rows = _curve_rows(reported, curve, column, beside, runs)
-            ends_low = [row["low"] for row in rows if row["low"] is not None]  # an interval can reach below 0
-            numbers = values(everything, column.metric) + ends_low
-            y = Axis(column.label, "log" if axis_scale(numbers) == "log" else "linear")
+            lows = [row["low"] for row in rows if row["low"] is not None]
+            y = Axis(column.label, level_scale(values(everything, column.metric), lows))
             panels.append((Panel(f"{dataset}: {column.label}", lines(rows, x, y, [CHANCE, *named])), rows))
     points = [some for runs in found.values() for some in curve_points(reported, curve, runs).values()]
     told = f"Mean and 95 % interval over {seeds_of(points)}. "

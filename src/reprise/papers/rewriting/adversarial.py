@@ -7,11 +7,12 @@ shows is therefore what the segmenter finds in it, never what its factors say. M
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from reprise.checks import Fraction, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, checked
+from reprise.checks import Fraction, NonNegativeFloat, PositiveInt, checked
 from reprise.config import fingerprint
 from reprise.data import scenes
 from reprise.data.base import DataSpec
@@ -28,7 +29,7 @@ from reprise.papers.rewriting.game import (
     path_lengths,
     path_penalty,
 )
-from reprise.papers.rewriting.generator import Architecture, Plan, SceneGenerator
+from reprise.papers.rewriting.generator import Plan, SceneGenerator
 from reprise.papers.rewriting.recipes import SceneRecipe
 from reprise.papers.rewriting.training import JUDGED, SceneFit, ScenePool
 from reprise.randomness import derived_seed, generator
@@ -71,34 +72,15 @@ class GANRecipe(SceneRecipe):
     """How a generator of scenes is made by playing against a discriminator.
 
     Args:
-        channels, style, hidden, object_layers, colours_from, pool, seed, seeds, retrain, architecture: see
-            `SceneRecipe`.
-        steps, batch_size, lr: of Adam, both networks'.
-        game: everything else.
+        game: what is played.
+        sizes: all others of `SceneRecipe` but ``consistency``; ``steps``, ``batch_size`` and ``lr`` are both networks'.
     """
 
     told = False
 
     @checked
-    def __init__(
-        self,
-        channels: list[PositiveInt],
-        style: PositiveInt,
-        hidden: PositiveInt,
-        object_layers: PositiveInt,
-        colours_from: PositiveInt,
-        steps: PositiveInt,
-        batch_size: PositiveInt,
-        lr: PositiveFloat,
-        pool: PositiveInt,
-        game: Game,
-        seed: NonNegativeInt | None = None,
-        seeds: PositiveInt = 3,
-        retrain: bool = False,
-        architecture: Architecture = "stylegan2",
-    ) -> None:
-        sizes = (channels, style, hidden, object_layers, colours_from, steps, batch_size, lr)
-        super().__init__(*sizes, 0.0, pool, seed, seeds, retrain, architecture)
+    def __init__(self, game: Game, **sizes: Any) -> None:
+        super().__init__(consistency=0.0, **sizes)
         self.game = game
 
     @property

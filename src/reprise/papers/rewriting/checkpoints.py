@@ -89,7 +89,7 @@ def read(path: Path, psi: float = 0.5, trust: bool = False) -> Checkpoint:
 def _of_torch(path: Path, psi: float) -> Checkpoint:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:  # a damaged file can raise anything here, too
         raise UserError(f"{path} is no checkpoint of a generator ({_short(error)}).") from error
     found = found if isinstance(found, dict) else {}
     if isinstance(state := found.get("g_ema", found), dict) and "conv1.conv.weight" in state:

@@ -38,7 +38,7 @@ class Trial:
         truth: the counterfactuals as the renderer draws them, in -1..1, or ``None``.
         there: pixels ``[n, s, s]`` that should change: those that show the source; where a rule goes both ways, those
             that are drawn as the renderer does and that it paints otherwise in the counterfactual.
-        wanted: what they should show, see `reprise.papers.rewriting.metrics.success`.
+        met: tells of labels ``[n, s, s]`` which of them are what is wanted there.
         without: scenes ``[n]`` in which nothing should change.
         target: images with a copy laid over them, where no more is known than what was marked; there are no scenes and
             no labels then.
@@ -53,7 +53,7 @@ class Trial:
     ceiling: Labelled | None
     truth: Tensor | None
     there: Tensor
-    wanted: Tensor | None
+    met: Callable[[Tensor], Tensor] | None
     without: Tensor
     target: Tensor | None = None
 
@@ -72,29 +72,28 @@ def tried(rule: Rule, factors: Factors, ws: Tensor, images: Tensor, ceiling: Ten
     """The same with images that are drawn already; ``ceiling``: of the counterfactuals, ``None`` = the renderer's."""
     size, other = images.shape[-1], rule.counterfactual(factors)
     labels = scenes.render(factors, size)[1]
-    rendered, wanted = scenes.render(other, size)
+    rendered, then = scenes.render(other, size)
 
     def look(shown: Tensor) -> Tensor:
         return scenes.segment(factors, ((shown + 1) / 2).clamp(0, 1))
 
     truth, before = 2 * rendered - 1, Labelled(images, look(images))
     if rule.both:
-        with_source = labels != wanted
-        there = with_source & (before.labels == labels)
+        with_source = labels != then
+        there, met = with_source & (before.labels == labels), then.eq
     else:
-        there, with_source = before.labels == int(rule.source), labels == int(rule.source)
-        wanted = _everywhere(rule, labels)
+        there, with_source, met = before.labels == int(rule.source), labels == int(rule.source), rule.met
     best = truth if ceiling is None else ceiling
     without = ~with_source.flatten(1).any(1)
-    return Trial(rule, factors, other, ws, look, before, Labelled(best, look(best)), truth, there, wanted, without)
+    return Trial(rule, factors, other, ws, look, before, Labelled(best, look(best)), truth, there, met, without)
 
 
 def unknown(rule: Rule, factors: Factors, ws: Tensor, images: Tensor) -> Trial:
     """The same for images that show what they like."""
     before = Labelled(images, segmented(images))
     there = before.labels == int(rule.source)
-    wanted, without = _everywhere(rule, before.labels), ~there.flatten(1).any(1)
-    return Trial(rule, factors, factors, ws, segmented, before, None, None, there, wanted, without)
+    without = ~there.flatten(1).any(1)
+    return Trial(rule, factors, factors, ws, segmented, before, None, None, there, rule.met, without)
 
 
 @torch.no_grad()
@@ -116,10 +115,6 @@ def of_marks(net: Network, requests: Sequence[Request], others: Tensor) -> Trial
             there[row] = request.paste.mask > 0
     before = Labelled(images, torch.zeros_like(there, dtype=torch.long))
     return Trial(None, None, None, ws, None, before, None, None, there, None, ~there.flatten(1).any(1), target)
-
-
-def _everywhere(rule: Rule, labels: Tensor) -> Tensor:
-    return torch.full_like(labels, -1 - int(rule.source) if rule.target is None else int(rule.target))
 
 
 def segmented(images: Tensor) -> Tensor:
@@ -146,7 +141,7 @@ def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
     if asked.target is not None:
         return _of_marks(asked, images, margin)
     after = Labelled(images, asked.look(images))
-    found = success(asked.there, after.labels, asked.wanted)
+    found = success(asked.there, asked.met(after.labels))
     found |= collateral(asked.before, after, asked.there, margin, asked.without)
     if asked.truth is not None:
         found["counterfactual/psnr"] = psnr(images, asked.truth)

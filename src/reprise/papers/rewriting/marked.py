@@ -82,18 +82,22 @@ class MarkedData(pl.LightningDataModule):
         self.spec, self.recipe, self.moments = source.spec, generator, moments
         self.generator, self.marks = generator.load(), request_json.read(request.expanduser())
         self.rule = Asked("request", request.stem, True if self._requests()[0].copy else None)
+        for what, mark, found in self._session().masks():
+            for warning in found.warnings:
+                log.warning("%s in image %d: %s", what, mark.number, warning)
         self.protocol: dict[str, Any] = {
             "edit": request.stem,
             "generator": self.generator.title,
             "weights": self.generator.fingerprint,
         }
 
-    def _requests(self) -> list[Request]:
+    def _session(self) -> RewriteSession:
         session = RewriteSession(self.generator)
         session.mark(self.marks)
-        for what, mark, found in session.masks():
-            for warning in found.warnings:
-                log.warning("%s in image %d: %s", what, mark.number, warning)
+        return session
+
+    def _requests(self) -> list[Request]:
+        session = self._session()
         return [session.request()] if self.marks.copy else session.removals()
 
     def inputs(self, layer: int) -> int:

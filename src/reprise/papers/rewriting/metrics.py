@@ -30,17 +30,16 @@ def grown(mask: Tensor, by: int) -> Tensor:
     return F.max_pool2d(mask.float().unsqueeze(1), 2 * by + 1, 1, by).squeeze(1) > 0
 
 
-def success(there: Tensor, labels: Tensor, wanted: Tensor) -> dict[str, float]:
+def success(there: Tensor, met: Tensor) -> dict[str, float]:
     """Of the pixels that were to change, how many show what is wanted; of the images that had any, how many changed.
 
     Pooled over all images, as in the paper's protocol; nothing where there are no such pixels.
 
     Args:
         there: pixels that were to change ``[n, s, s]``.
-        labels: after the edit ``[n, s, s]``.
-        wanted: labels ``[n, s, s]``; where it is negative, whatever is not the label -1 - wanted.
+        met: pixels that show what is wanted, wherever they are ``[n, s, s]``.
     """
-    became = there & torch.where(wanted < 0, labels != -1 - wanted, labels == wanted)
+    became = there & met
     total = there.sum()
     if not total:
         return {}

@@ -66,6 +66,10 @@ class Rule:
     donor: Callable[[Factors], Factors] | None = None
     both: bool = False
 
+    def met(self, labels: Tensor) -> Tensor:
+        """Which labels are what the source is to become, for a rule that goes one way."""
+        return labels != int(self.source) if self.target is None else labels == int(self.target)
+
 
 def _roofs(source: Roof, target: Roof) -> Callable[[Factors], Factors]:
     return lambda f: f.but(roof=torch.where(f.roof == source, int(target), f.roof))
