@@ -198,6 +198,73 @@ def test_other_requests_are_answered_meanwhile(tab, client, endless):
     assert tab.wait()["message"] == "Cancelled; nothing was changed."
 
 
+def test_what_is_asked_for_is_what_was_marked_then(tab, client, monkeypatch):
+    """Also where it has to wait for others' work before it begins."""
+    wait, execute = threading.Event(), RewriteSession.execute
+
+    def late(session, name, watch):
+        assert wait.wait(30)
+        return execute(session, name, watch)
+
+    expected = Tab(client).ready()
+    expected.do("execute")
+    expected = expected.wait() and expected.images()
+    monkeypatch.setattr(RewriteSession, "execute", late)
+    tab.ready().do("execute")
+    tab.do("settings", layer=3, rank=1, steps=20, ridge=0.1)
+    tab.do("clear")
+    wait.set()
+    assert tab.wait()["message"] == "Layer 5 changed by a rank of 1: image 0 into 1."
+    assert tab.images() == expected
+
+
+def test_a_search_is_not_disturbed_by_another_layer(tab, monkeypatch):
+    go, begun, search = threading.Event(), threading.Event(), RewriteSession.search
+
+    def held(session, limit, watch):
+        def look(progress):
+            if progress.phase == "looking through the images":
+                begun.set()
+                assert go.wait(30)
+
+        return search(session, limit, look)
+
+    monkeypatch.setattr(RewriteSession, "search", held)
+    tab.ready().do("search")
+    assert begun.wait(30)
+    tab.do("settings", layer=3, rank=1, steps=20, ridge=0.1)
+    go.set()
+    assert tab.wait()["failed"] is False
+
+
+def test_the_newer_of_two_answers_can_be_told(tab):
+    serials = [tab.state["serial"], tab.ready().get().json()["serial"], tab.do("execute")["serial"]]
+    serials += [tab.wait()["serial"], tab.do("undo")["serial"], tab.get().json()["serial"]]
+    assert serials == sorted(serials)
+    assert len(set(serials)) == 5, "only looking changes nothing"
+
+
+def test_work_that_was_given_up_while_it_waited_is_not_begun(tab, client, editable, monkeypatch):
+    begun = []
+    go = threading.Event()
+
+    def execute(session, name, watch):
+        begun.append(name)
+        assert go.wait(30)
+
+    monkeypatch.setattr(RewriteSession, "execute", execute)
+    others = [Tab(client).ready() for _ in range(store_module.WORKERS)]
+    for other in others:
+        other.do("execute", name="other")
+    tab.ready().do("execute", name="mine")
+    tab.do("cancel")
+    go.set()
+    assert tab.wait()["message"] == "Cancelled; nothing was changed."
+    assert "mine" not in begun
+    for other in others:
+        other.wait()
+
+
 def test_a_job_that_fails_is_said_to_and_leaves_the_session_usable(tab, monkeypatch):
     def broken(session, name, watch):
         raise ZeroDivisionError
@@ -432,6 +499,24 @@ def test_bodies_without_end_are_given_up(tab, monkeypatch):
 
     with contextlib.suppress(httpx.NetworkError):  # who goes on sending may miss the answer
         assert tab.client.post(f"{tab.base}/show", content=endless()).status_code == 413
+    assert tab.get().status_code == 200
+
+
+def test_bodies_that_do_not_come_to_their_end_are_given_up(tab, monkeypatch):
+    monkeypatch.setattr(guard, "PATIENCE", 0.2)
+    go = threading.Event()
+
+    def slow():
+        yield b"{"
+        go.wait(5)
+
+    began = time.monotonic()
+    headers = {"content-type": "application/json"}
+    with contextlib.suppress(httpx.NetworkError, httpx.RemoteProtocolError):
+        answer = tab.client.post(f"{tab.base}/show", content=slow(), headers=headers)
+        assert "did not arrive within" in error(answer, 408)
+    assert time.monotonic() - began < 20
+    go.set()
     assert tab.get().status_code == 200
 
 

@@ -275,6 +275,48 @@ def test_a_running_search_is_seen_and_cancelled(page):
     assert page.get("execute").is_enabled()
 
 
+def test_answers_that_come_late_are_not_believed(page):
+    """The server's answer to the first press reaches the page after its answer to the second."""
+    held = []
+
+    def hold(route):
+        if held:
+            return route.continue_()
+        held.append((route, route.fetch()))
+
+    page.page.route("**/show", hold)
+    page.get("numbers").fill("7")
+    page.get("show").click()
+    page.page.wait_for_selector("body[data-state=busy]")
+    page.get("numbers").fill("9")
+    page.get("show").click()
+    page.get("image-9").wait_for()
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    page.idle()
+    assert page.get("image-9").count() == 1
+    assert page.get("image-7").count() == 0
+
+
+def test_another_session_in_the_address_is_opened_whatever_the_first_still_does(page, opened, address):
+    other = opened(address)
+    there = other.page.url.split("#")[1]
+    page.get("steps").fill("5000")
+    page.get("steps").press("Enter")
+    page.idle()
+    mark(page)
+    page.get("execute").click()
+    page.page.get_by_text(re.compile(r"of 5000, distance")).wait_for()
+    here = page.page.url.split("#")[1]
+    page.page.evaluate(f"location.hash = '{there}'")
+    page.get("unmark-copy").wait_for(state="detached")
+    assert page.idle().page.url.endswith(there)
+    page.page.evaluate(f"location.hash = '{here}'")
+    page.get("cancel").click()
+    page.idle()
+    assert page.message() == "Cancelled; nothing was changed."
+
+
 def test_files_are_saved_and_loaded(page, opened, address, tmp_path):
     mark(page)
     page.press("execute")

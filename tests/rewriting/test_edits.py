@@ -45,6 +45,22 @@ def test_edits_add_up_and_come_off_to_the_bit(generator, ws):
         stack.undo()
 
 
+def test_who_reads_the_list_meanwhile_reads_all_of_one_state(generator):
+    stack = EditStack(generator.synthesis)
+    acts = [
+        lambda: stack.push(edit(5)),
+        lambda: stack.move(0, 1),
+        lambda: stack.strengthen(0, 0.5),
+        lambda: stack.undo(),
+    ]
+    stack.push(edit(4))
+    for act in acts:
+        seen, copy = stack.edits, tuple(stack.edits)
+        act()
+        assert tuple(seen) == copy
+        assert stack.edits is not seen
+
+
 def test_layers_that_no_edit_touches_stay(generator, ws):
     stack = EditStack(generator.synthesis)
     stack.push(edit(4))
@@ -98,6 +114,11 @@ def test_a_file_of_edits_holds_them_all(tmp_path, generator, ws):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_names_in_files_are_one_short_line(tmp_path):
+    path = save_edits(tmp_path / "edits.safetensors", [edit(name="a\nb " + 1000 * "c")])
+    assert load_edits(path)[0].name == "a b " + 196 * "c"
+
+
 @pytest.mark.parametrize("content", [b"", b"nothing", b"\x10\x00\x00\x00\x00\x00\x00\x00{}"])
 def test_a_file_that_holds_no_edits_is_refused(tmp_path, content):
     path = tmp_path / "edits.safetensors"
@@ -126,6 +147,9 @@ def test_edits_of_another_generator_are_refused(generator):
         {"lam": torch.full((5, 1, 3, 3), float("nan"))},
         {"directions": torch.zeros(5)},
         {"strength": float("inf")},
+        {"strength": 1e300},
+        {"lam": torch.zeros(5, 1, 3, 3, dtype=torch.int32)},
+        {"directions": torch.zeros(1, 5, dtype=torch.complex64)},
     ],
 )
 def test_damaged_edits_are_refused(generator, damage):

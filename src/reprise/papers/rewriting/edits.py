@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -15,6 +15,9 @@ from torch import Tensor
 from reprise.errors import UserError
 from reprise.papers.rewriting.memory import change
 from reprise.papers.rewriting.network import Network
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+NAME = 200  # characters that are read of an edit's name
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class EditStack:
     """Edits of one generator, in the order in which they were made; the generator itself is never written to.
 
     Weights are sums of the original and of the changes, taken anew whenever they are asked for: undoing all edits gives
-    the original bits back.
+    the original bits back. The list of edits is replaced and never written to, so that who reads it in another thread
+    reads all of one state.
 
     Args:
         synthesis: the network.
@@ -69,7 +73,7 @@ class EditStack:
             UserError: it was made for another generator, or for a layer of another shape.
         """
         check_fits(edit, self.synthesis, self.fingerprint)
-        self.edits.append(edit)
+        self.edits = [*self.edits, edit]
 
     def undo(self) -> Edit:
         """Take the last one off.
@@ -79,15 +83,17 @@ class EditStack:
         """
         if not self.edits:
             raise UserError("there is no edit to undo.")
-        return self.edits.pop()
+        *self.edits, last = self.edits
+        return last
 
     def move(self, place: int, to: int) -> None:
         """Give an edit another place in the order, counted from 0 at the bottom."""
-        self.edits.insert(to, self.edits.pop(place))
+        others = self.edits[:place] + self.edits[place + 1 :]
+        self.edits = [*others[:to], self.edits[place], *others[to:]]
 
     def strengthen(self, place: int, strength: float) -> None:
         """Set an edit's strength."""
-        self.edits[place] = self.edits[place].at(strength)
+        self.edits = [e.at(strength) if i == place else e for i, e in enumerate(self.edits)]
 
     def weights(self) -> dict[int, Tensor]:
         """What stands in the place of the layers' own weights, by the number of the layer."""
@@ -126,7 +132,8 @@ def check_fits(edit: Edit, synthesis: Network, fingerprint: str) -> None:
         )
     weight, lam, d = synthesis.layers[str(edit.layer)].weight, edit.lam, edit.directions
     shaped = lam.dim() == 4 and d.dim() == 2 and lam.shape[1] == len(d) and lam.shape[2:] == weight.shape[2:]
-    if not (shaped and math.isfinite(edit.strength) and lam.isfinite().all() and d.isfinite().all()):
+    numbers = lam.dtype in FLOATS and d.dtype in FLOATS
+    if not (shaped and numbers and edit.dw.float().isfinite().all()):
         raise UserError(
             f"the edit {edit.name or 'without a name'} is damaged: Lambda and D of shapes {tuple(lam.shape)} and "
             f"{tuple(d.shape)} or numbers that are not finite are no change of a layer."
@@ -168,7 +175,7 @@ def load_edits(path: Path) -> list[Edit]:
                     lam=file.get_tensor(f"{i}.lambda"),
                     directions=file.get_tensor(f"{i}.directions"),
                     fingerprint=header[f"{i}.fingerprint"],
-                    name=header[f"{i}.name"],
+                    name=" ".join(header[f"{i}.name"].split())[:NAME],
                     strength=float(header[f"{i}.strength"]),
                 )
                 for i in range(int(header["edits"]))

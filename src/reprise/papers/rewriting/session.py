@@ -104,6 +104,10 @@ class RewriteSession:
         """Pixels of an image's side."""
         return self.editable.synthesis.size
 
+    def as_asked(self) -> RewriteSession:
+        """A session of the same edits whose marks, settings and view stay as they are now: for work in the back."""
+        return copy.copy(self)
+
     @property
     def at_once(self) -> int:
         """Images drawn at once, and looked at to see what harm a layer does."""
@@ -227,7 +231,8 @@ class RewriteSession:
         if self.settings.layer != "auto":
             return self.settings.layer
         numbers = self.editable.synthesis.numbers
-        return self.stack.edits[-1].layer if self.stack.edits else numbers[2 * len(numbers) // 3]
+        edits = self.stack.edits
+        return edits[-1].layer if edits else numbers[2 * len(numbers) // 3]
 
     @torch.no_grad()
     def matches(self, numbers: Sequence[int]) -> Tensor:
@@ -381,7 +386,7 @@ class RewriteSession:
         Raises:
             UserError: no such file, or edits of another generator.
         """
-        before, found = list(self.stack.edits), load_edits(path)
+        before, found = self.stack.edits, load_edits(path)
         self._check_room(len(found))
         try:
             for edit in found:

@@ -24,7 +24,8 @@ from reprise.papers.rewriting.editable import Editable
 from reprise.papers.rewriting.editor import schemas, views
 from reprise.papers.rewriting.editor.guard import Guard, Refused, answer, body
 from reprise.papers.rewriting.editor.store import SESSIONS, Seat, Store, sentence
-from reprise.papers.rewriting.session import Settings, Watch
+from reprise.papers.rewriting.edits import Edit
+from reprise.papers.rewriting.session import RewriteSession, Settings, Watch
 
 STATIC = Path(__file__).parent / "static"
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -108,13 +109,13 @@ def _reads() -> list[Route]:
         return JSONResponse(views.state(request.app.state.store.open()), 201)
 
     async def state(request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(views.state, _seat(request)))
+        return JSONResponse(await run_in_threadpool(views.seen, _seat(request)))
 
     async def images(request: Request) -> Response:
-        seat = _seat(request)
-        numbers = seat.session.editable.numbers(request.query_params.get("numbers", ""), views.AT_ONCE)
+        session = _seat(request).session.as_asked()
+        numbers = session.editable.numbers(request.query_params.get("numbers", ""), views.AT_ONCE)
         hot = request.query_params.get("matches") == "1"
-        return JSONResponse(await run_in_threadpool(views.images, seat.session, numbers, hot))
+        return JSONResponse(await run_in_threadpool(views.images, session, numbers, hot))
 
     async def grid(request: Request) -> Response:
         return _file(await run_in_threadpool(views.grid, _seat(request).session), "image/png", "grid.png")
@@ -152,7 +153,7 @@ async def _events(request: Request) -> Response:
                 yield f"event: progress\ndata: {json.dumps(now)}\n\n"
                 last = now
             await asyncio.sleep(BEAT)
-        yield f"event: end\ndata: {json.dumps(await run_in_threadpool(views.state, seat))}\n\n"
+        yield f"event: end\ndata: {json.dumps(await run_in_threadpool(views.seen, seat))}\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
@@ -186,6 +187,7 @@ def _change(path: str, schema: Any, act: Act, edits: bool = False) -> Route:
                     request.app.state.store.check_idle(seat)
                     seat.version += 1
                 act(seat, content)
+                seat.serial += 1
                 return views.state(seat)
 
         return JSONResponse(await run_in_threadpool(change))
@@ -230,16 +232,19 @@ def _changes(store: Store) -> list[Route]:
 
 def _jobs(store: Store) -> list[Route]:
     def execute(seat: Seat, name: schemas.Name) -> None:
-        seat.session.request()  # what is missing is said at once
-        store.start(seat, "Execute", lambda watch: _made(seat, seat.session.execute, name.name, watch))
+        asked = seat.session.as_asked()
+        asked.request()  # what is missing is said at once
+        store.start(seat, "Execute", lambda watch: _made(seat, asked, asked.execute(name.name, watch)))
 
     def erase(seat: Seat, name: schemas.Name) -> None:
-        seat.session.removals()
-        store.start(seat, "Erase", lambda watch: _made(seat, seat.session.erase, name.name, watch))
+        asked = seat.session.as_asked()
+        asked.removals()
+        store.start(seat, "Erase", lambda watch: _made(seat, asked, asked.erase(name.name, watch)))
 
     def search(seat: Seat, _: schemas.Nothing) -> None:
-        seat.session.sought()
-        store.start(seat, "Search", lambda watch: _found(seat, watch))
+        asked = seat.session.as_asked()
+        asked.sought()
+        store.start(seat, "Search", lambda watch: _found(seat, asked, watch))
 
     def cancel(seat: Seat, _: schemas.Nothing) -> None:
         if seat.job:
@@ -253,14 +258,14 @@ def _jobs(store: Store) -> list[Route]:
     ]
 
 
-def _made(seat: Seat, make: Callable[..., Any], name: str, watch: Watch) -> str:
-    edit = make(name, watch)
-    rank = len(edit.directions)
-    return f"Layer {edit.layer} changed by a rank of {rank}: {edit.name}."
+def _made(seat: Seat, asked: RewriteSession, edit: Edit) -> str:
+    seat.session.candidates = asked.candidates
+    return f"Layer {edit.layer} changed by a rank of {len(edit.directions)}: {edit.name}."
 
 
-def _found(seat: Seat, watch: Watch) -> str:
-    found = seat.session.search(len(seat.session.shown), watch)
+def _found(seat: Seat, asked: RewriteSession, watch: Watch) -> str:
+    found = asked.search(len(asked.shown), watch)
+    seat.session.shown = asked.shown
     return f"The {len(found)} images that match best; image {found[0][0]} first."
 
 
@@ -277,6 +282,7 @@ def _uploads(store: Store) -> list[Route]:
                     store.check_idle(seat)
                     take(seat, content)
                     seat.version += 1
+                    seat.serial += 1
                     return views.state(seat)
 
             return JSONResponse(await run_in_threadpool(change))

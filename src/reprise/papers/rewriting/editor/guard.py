@@ -6,6 +6,7 @@ A page of some other site, open in the same browser, can send requests to a serv
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 DRAINED = 200_000_000  # bytes
+PATIENCE = 60.0  # seconds in which a request must have arrived
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -36,7 +38,7 @@ class Refused(Exception):  # noqa: N818 - an answer
 
 def answer(refused: Refused) -> JSONResponse:
     """A refusal as the page reads it; who sent too much, or met a defect, is told that the connection ends."""
-    headers = {"connection": "close"} if refused.status in (413, 500) else None
+    headers = {"connection": "close"} if refused.status in (408, 413, 500) else None
     return JSONResponse({"error": refused.sentence}, refused.status, headers)
 
 
@@ -97,15 +99,19 @@ async def body(request: Request, most: int) -> bytes:
     What is too long is read on for a while and thrown away, since who is still sending does not hear the answer.
 
     Raises:
-        Refused: it is longer.
+        Refused: it is longer, or does not come to its end.
     """
     parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length <= most:
-            parts.append(part)
-        elif length > most + DRAINED:
-            break
+    try:
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                length += len(part)
+                if length <= most:
+                    parts.append(part)
+                elif length > most + DRAINED:
+                    break
+    except TimeoutError as error:
+        raise Refused(408, f"The request did not arrive within {PATIENCE:.0f} seconds.") from error
     if length > most:
         raise Refused(413, f"The request is too large: at most {most // 1_000_000} MB.")
     return b"".join(parts)

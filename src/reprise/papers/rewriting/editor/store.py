@@ -47,6 +47,7 @@ class Seat:
         self.job: Job | None = None
         self.message, self.failed = "", False
         self.version = 0  # of the edits, so that a page knows when its images are old
+        self.serial = 0  # of anything, so that it knows which of two answers is the newer
 
     @property
     def busy(self) -> bool:
@@ -113,6 +114,7 @@ class Store:
             Refused: the session is busy.
         """
         self.check_idle(seat)
+        seat.say("")
         seat.job = Job(kind)
         self._workers.submit(_run, seat, seat.job, task)
 
@@ -146,18 +148,21 @@ class Store:
 
 
 def _run(seat: Seat, job: Job, task: Callable[[Watch], str]) -> None:
-    seat.say("")
+    message, failed = "", False
     try:
-        seat.say(task(job.watch))
+        job.watch(job.progress)  # it may have been given up while it waited
+        message = task(job.watch)
     except Cancelled:
-        seat.say("Cancelled; nothing was changed.")
+        message = "Cancelled; nothing was changed."
     except UserError as error:
-        seat.say(sentence(error), failed=True)
+        message, failed = sentence(error), True
     except Exception:
         log.exception("%s failed", job.kind)
-        seat.say(f"{job.kind} failed for a reason that the editor's terminal shows.", failed=True)
-    finally:
+        message, failed = f"{job.kind} failed for a reason that the editor's terminal shows.", True
+    with seat.lock:
+        seat.say(message, failed)
         seat.version += 1
+        seat.serial += 1
         job.ended.set()
 
 

@@ -17,8 +17,14 @@ AT_ONCE = SHOWN
 WIDEST = 256  # pixels of an image on the page
 
 
+def seen(seat: Seat) -> dict[str, Any]:
+    """The state, while nobody changes it."""
+    with seat.lock:
+        return state(seat)
+
+
 def state(seat: Seat) -> dict[str, Any]:
-    """All but the images."""
+    """All but the images; its ``serial`` is the higher the later."""
     session = seat.session
     net = session.editable.synthesis
     return {
@@ -44,6 +50,7 @@ def state(seat: Seat) -> dict[str, Any]:
         "message": seat.message,
         "failed": seat.failed,
         "version": seat.version,
+        "serial": seat.serial,
     }
 
 

@@ -7,6 +7,7 @@ const $ = (id) => document.getElementById(id);
 const NAMES = { copy: "Copy", paste: "Paste", context: "Context", query: "Query" };
 
 let state = null;
+let session = null; // its name
 let images = new Map(); // number -> {before, after, match}
 let drawn = ""; // what the images were fetched for
 let pending = 0;
@@ -40,7 +41,7 @@ async function ask(path, options = {}) {
   }
 }
 
-const base = () => `/api/sessions/${state.id}`;
+const base = () => `/api/sessions/${session}`;
 const posted = (content) => ({ method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(content) });
 
 async function act(path, content = {}) {
@@ -72,6 +73,9 @@ async function open(note = "") {
     }
   }
   found ??= await ask("/api/sessions", posted({}));
+  events?.close();
+  events = null;
+  session = found.id;
   history.replaceState(null, "", `#session=${found.id}`);
   drawn = "";
   await take(found);
@@ -81,6 +85,8 @@ async function open(note = "") {
 // --- state
 
 async function take(next) {
+  const late = next.id !== session || (state?.id === session && next.serial < state.serial);
+  if (late) return; // a newer answer overtook this one
   state = next;
   document.body.classList.toggle("small-images", state.size <= 64);
   $("title").textContent = state.title;
@@ -97,24 +103,30 @@ async function take(next) {
   await fetchImages();
 }
 
-async function fetchImages() {
+function imagesKey() {
   const marks = hot ? JSON.stringify(state.marks.map((m) => [m.what, m.number, m.mask])) + state.settings.layer : "";
+  return `${state.id} ${state.version} ${marks}`;
+}
+
+async function fetchImages() {
   const wanted = [...new Set([...state.shown, ...state.marks.map((m) => m.number)])];
-  const key = `${state.id} ${state.version} ${marks}`;
+  const key = imagesKey();
   const missing = key === drawn ? wanted.filter((n) => !images.has(n)) : wanted;
   if (!missing.length) return;
   try {
-    const found = new Map(key === drawn ? images : []);
+    const found = new Map();
     for (let first = 0; first < missing.length; first += 32) {
       const part = missing.slice(first, first + 32);
       const answer = await ask(`${base()}/images?numbers=${part.join(",")}&matches=${hot ? 1 : 0}`);
       for (const [number, image] of Object.entries(answer)) found.set(Number(number), image);
     }
-    images = found;
+    if (key !== imagesKey()) return; // the state went on meanwhile, and its images are on their way
+    images = new Map([...(key === drawn ? images : []), ...found]);
     drawn = key;
     showTiles();
     showRequest();
   } catch (error) {
+    if (key !== imagesKey()) return;
     if (!hot) return complain(error);
     hot = false;
     $("matches").setAttribute("aria-pressed", "false");
@@ -128,19 +140,21 @@ function follow() {
   losses = [];
   const source = (events = new EventSource(`${base()}/events`));
   source.addEventListener("progress", (event) => {
+    if (source !== events) return;
     state.busy = JSON.parse(event.data);
     if (state.busy.loss !== null) losses.push(state.busy.loss);
     showProgress();
   });
   const end = () => {
     source.close();
-    events = null;
+    if (source === events) events = null;
   };
   source.addEventListener("end", (event) => {
     end();
     take(JSON.parse(event.data));
   });
   source.onerror = async () => {
+    if (source !== events) return;
     end();
     await new Promise((wait) => setTimeout(wait, 500));
     try {
