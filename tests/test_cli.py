@@ -157,7 +157,7 @@ VIEWS = {
     ("method.module.evaluation.probes.draws=0",): ["method.module.evaluation.probes.draws=0"],
     ("method.datamodule.train_size=5000",): ["method.datamodule.train_size=5000", "dataset=digits"],
     ("method.datamodule.transformation.scale=[2,1]",): ["transformation.scale=[2.0, 1.0]", "smaller one first"],
-    ("hardware=ddp",): ["method=crvae", "one device"],
+    ("hardware=ddp", "method.module.batch_size=7"): ["method.module.batch_size=7", "hardware.devices=2"],
     ("predictor=cnn",): ["method.module.predictor", "does not take it"],
 }
 
@@ -302,6 +302,13 @@ def test_a_sweep_prints_the_table_of_its_results(train):
     rows = [line.split("│")[1:3] for line in outcome.out.splitlines() if line.startswith("│")]
     seeds = {name.split()[0]: number.strip() for name, number in rows if number.strip()}
     assert seeds == {"Validation": "2", "Random": "2"}, "one row a method, its name perhaps wrapped"
+
+
+def test_a_plain_key_of_a_method_that_is_swept_over_is_one_sentence(train):
+    sentence = train("-m", "method=vae,crvae", "method.module.epochs=3").sentence()
+    assert "write 'method.module.epochs=choice(VALUE)'" in sentence
+    outcome = train("-m", "method=vae,crvae", "method.module.epoch=choice(3)", "logger=csv")
+    assert "there is no key `method.module.epoch`; did you mean `epochs`?" in outcome.err
 
 
 def test_a_sweep_without_jobs_is_one_sentence(train):

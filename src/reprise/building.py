@@ -14,7 +14,9 @@ import pydantic
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from lightning.fabric.plugins.environments import LightningEnvironment
 
+from reprise import processes
 from reprise.data.base import Source
 from reprise.data.store import FileStore
 from reprise.errors import UserError
@@ -83,12 +85,14 @@ def module(config: dict[str, Any], data: pl.LightningDataModule) -> pl.Lightning
             f"method={name} needs a {' or '.join(built.tasks)} target, dataset={spec.name} has a {spec.task} one; "
             f"suitable data sets: {', '.join(suitable(built.tasks, kinds))}."
         )
-    devices = config["hardware"]["devices"]
-    if built.single_device and devices != 1:
+    devices = processes.count(config)
+    if devices > 1 and built.single_device:
         raise UserError(
             f"method={name} trains on one device, the hardware asks for {devices}: use hardware=cpu or hardware=gpu, "
             "and run seeds side by side with `-m hydra/launcher=local`."
         )
+    if devices > 1:
+        built.check_devices(devices, config["hardware"]["accelerator"])
     return built
 
 
@@ -124,6 +128,8 @@ def trainer(config: dict[str, Any], built: pl.LightningModule, callbacks: list[p
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            sync_batchnorm=hardware["devices"] > 1 and torch.cuda.is_available(),
+            plugins=[LightningEnvironment()] if hardware["devices"] > 1 else None,  # whatever Slurm says
         )
     except (pl.utilities.exceptions.MisconfigurationException, ValueError) as error:
         raise UserError(f"this machine or configuration cannot run it: {' '.join(str(error).split())}") from error

@@ -107,10 +107,23 @@ def _config_sentence(error: Any) -> str:
     key, message = error.full_key or error.key, str(error.msg or error).splitlines()[0]
     if "not in" not in message:
         return f"{key}: {message}."
+    if swept := _swept(str(key)):
+        return (
+            f"{key}: a sweep over {swept} looks for plain keys before it knows which {swept} it is; write "
+            f"'{key}=choice(VALUE)', and there they are looked for in each job."
+        )
     siblings = [name for name in error.parent_node or [] if name != "hydra"]
     near = difflib.get_close_matches(str(error.key), [str(name) for name in siblings], n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"known keys there: {', '.join(map(str, siblings)) or 'none'}."
     return f"there is no key `{key}`; {hint}"
+
+
+def _swept(key: str) -> str | None:
+    """The config group over which this command sweeps and to which a key with one plain value belongs."""
+    words = [word.partition("=") for word in sys.argv[1:]]
+    swept = {name for name, _, value in words if "," in value or "(" in value}
+    group = key.split(".")[0]
+    return group if {"-m", "--multirun"} & set(sys.argv) and group in swept and key not in swept else None
 
 
 def _one_line(text: str) -> str:

@@ -7,10 +7,9 @@ once, an interrupted one goes on from its last epoch, and two processes never wo
 from __future__ import annotations
 
 import logging
-import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,10 +51,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 @contextmanager
 def _alone(folder: RunFolder) -> Iterator[None]:
-    """Hold the run's lock, which the operating system frees when the process dies. A run's first process asks."""
-    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        yield
-        return
+    """Hold the run's lock, which the operating system frees when the process dies."""
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.path / ".lock")
     try:
@@ -95,26 +91,15 @@ def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
 
 
 def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
-    import lightning.pytorch as pl
-    import torch
+    from reprise import building, callbacks, dashboard, processes
+    from reprise.memory import peak_bytes
 
-    from reprise import building, callbacks, dashboard
-    from reprise.memory import keep_freed_memory, peak_bytes
-
-    keep_freed_memory()
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    if config["hardware"]["threads"]:
-        torch.set_num_threads(config["hardware"]["threads"])
-    source = building.source(config)
-    datamodule = building.datamodule(config, source)
-    datamodule.cache_dir = Path(config["paths"]["output_dir"]) / "cache"  # for what runs may share
-    module = building.module(config, datamodule)
+    source, datamodule, module = _built(config)
     history = callbacks.History(folder.path / "metrics.csv")
-    checkpoint = callbacks.LastCheckpoint(folder.path / "last.ckpt")
     mirror = dashboard.Mirror(config, history)
     try:
-        trainer = building.trainer(config, module, [history, mirror, checkpoint, callbacks.Progress()])
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint.to_resume(), weights_only=True)
+        with processes.beside(config, folder.path, _follow):
+            _fit(config, folder.path, module, datamodule, [history, mirror, callbacks.Progress()])
         began = time.perf_counter()
         metrics = module.final_metrics(datamodule)
         files = module.artifacts(folder.path)
@@ -128,6 +113,42 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         mirror.close()
     folder.set_state("done")
     return metrics
+
+
+def _follow(config: dict[str, Any], folder: Path, ready: Callable[[], None]) -> None:
+    """What a run's other processes do: the same training, whose results the first one writes down."""
+    from reprise import callbacks
+
+    _, datamodule, module = _built(config)
+    ready()
+    _fit(config, folder, module, datamodule, [callbacks.History(folder / "metrics.csv")])
+
+
+def _built(config: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Data, datamodule and module, all from the run's seed."""
+    import lightning.pytorch as pl
+    import torch
+
+    from reprise import building, processes
+    from reprise.memory import keep_freed_memory
+
+    keep_freed_memory()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    if threads := processes.threads(config):
+        torch.set_num_threads(threads)
+    source = building.source(config)
+    datamodule = building.datamodule(config, source)
+    datamodule.cache_dir = Path(config["paths"]["output_dir"]) / "cache"  # for what runs may share
+    return source, datamodule, building.module(config, datamodule)
+
+
+def _fit(config: dict[str, Any], folder: Path, module: Any, datamodule: Any, others: list[Any]) -> None:
+    """Train, or go on from the last epoch."""
+    from reprise import building, callbacks
+
+    checkpoint = callbacks.LastCheckpoint(folder / "last.ckpt")
+    trainer = building.trainer(config, module, [*others, checkpoint])
+    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint.to_resume(), weights_only=True)
 
 
 def _write_results(

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from reprise.errors import UserError
 from reprise.papers.crvae.bounds import ELBO
 from reprise.papers.crvae.likelihoods import Bernoulli
-from reprise.papers.crvae.module import ConsistentVAE
 from reprise.papers.crvae.networks import MLP, Conv
 from reprise.papers.crvae.objective import consistent_loss, look
 from reprise.papers.crvae.official import literal_loss
@@ -230,7 +229,3 @@ def test_what_does_not_fit_together_is_refused(tmp_path, changes, words):
     cfg = harness.compose("method=crvae", *harness.ALWAYS, *sizes, f"paths.output_dir={tmp_path}", *changes)
     with pytest.raises(UserError, match=words):
         harness.run(cfg)
-
-
-def test_the_module_is_made_for_one_device():
-    assert ConsistentVAE.single_device

@@ -72,7 +72,7 @@ class ConsistentVAE(pl.LightningModule):
     """
 
     tasks = ("classification", "regression")
-    single_device = True
+    single_device = False
     title = "CR-VAE"
     progress_metrics: tuple[str, ...] = ("train/loss", "train/penalty", "validation/elbo")
 
@@ -127,6 +127,7 @@ class ConsistentVAE(pl.LightningModule):
         self.passes_per_epoch, self.epochs = per_epoch, math.ceil(self.passes / per_epoch)
         self.steps_per_epoch = math.ceil(per_epoch * self.steps_per_pass / ROUND)  # rounds, one batch of Lightning's
         self.steps = self.passes * self.steps_per_pass
+        self.mine = slice(None)  # inputs of a batch that this process answers for
         self.best: dict[str, Any] | None = None
         self.assessed: Assessed | None = None
 
@@ -142,6 +143,29 @@ class ConsistentVAE(pl.LightningModule):
             "matmul": self.matmul,
             "samples": self.judge.samples,
         }
+
+    def check_devices(self, devices: int, accelerator: str) -> None:
+        """Refuse what several processes cannot do as one does it.
+
+        Raises:
+            UserError: a batch that cannot be shared out, or a loss or a layer that needs all of it.
+        """
+        if self.batch_size % devices:
+            raise UserError(
+                f"method.module.batch_size={self.batch_size} cannot be shared out between hardware.devices={devices} "
+                "processes: make it a multiple."
+            )
+        if self.objective == "official_literal" or getattr(self.penalty, "across_batch", False):
+            raise UserError(
+                "this objective compares or sums over the inputs of a batch, which several processes share out: use "
+                "hardware=cpu or hardware=gpu."
+            )
+        normalised = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in self.modules())
+        if normalised and (accelerator == "cpu" or not torch.cuda.is_available()):
+            raise UserError(
+                "this network normalises over the batch, which several processes on the processor cannot do together: "
+                "use hardware=cpu, or GPUs."
+            )
 
     def generator(self, *purpose: int) -> torch.Generator:
         """Randomness on the module's device."""
@@ -159,6 +183,8 @@ class ConsistentVAE(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Put the inputs on the device."""
         data = self.trainer.datamodule
+        share = self.batch_size // self.trainer.world_size
+        self.mine = slice(self.trainer.global_rank * share, (self.trainer.global_rank + 1) * share)
         for part in (data.train, data.validation, data.test):
             self.likelihood.check(part.x)
         self.x = data.train.x.to(self.device)
@@ -190,6 +216,7 @@ class ConsistentVAE(pl.LightningModule):
         with _matrix_products(self.matmul):
             for step in range(first, last):
                 told[step - first] = self._step(step, optimizer, draw)
+        told = self.trainer.strategy.reduce(told, reduce_op="mean")
         self._check_finite(told[:, 0], first)
         names = ("train/loss", "train/elbo", "train/reconstruction", "train/kl", "train/penalty")
         means = dict(zip(names, told.mean(0), strict=True))
@@ -210,6 +237,7 @@ class ConsistentVAE(pl.LightningModule):
             draw,
             self.view_batching,
             self.shared_noise,
+            self.mine,
         )
         if self.objective == "official_literal":
             loss, apart = literal_loss(seen, self.weight)
@@ -217,7 +245,7 @@ class ConsistentVAE(pl.LightningModule):
             loss, apart = consistent_loss(seen, self.penalty, self.weight_at(step))
         self._set_rate(optimizer, step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.manual_backward(loss)  # with several processes, the mean of their gradients
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         optimizer.step()

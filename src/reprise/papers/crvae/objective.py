@@ -44,6 +44,7 @@ def look(
     generator: torch.Generator,
     batching: Batching = "concat",
     shared_noise: bool = False,
+    mine: slice = slice(None),
 ) -> list[Seen]:
     """Each view through the model, K samples an input.
 
@@ -52,13 +53,13 @@ def look(
         batching: one pass over all views together, or one each, which is another thing where the network has
             BatchNorm.
         shared_noise: give all views the same epsilon.
+        mine: inputs to look at; noise is drawn for all, so that several processes together see what one would.
     """
+    drawn = [model.noise(samples, len(views[0]), generator) for _ in views[: 1 if shared_noise else None]]
+    drawn = [[level[:, mine] for level in noise] for noise in drawn]
+    per_view = drawn * len(views) if shared_noise else drawn
+    views = [view[mine] for view in views]
     size = len(views[0])
-    if shared_noise:
-        noise = model.noise(samples, size, generator)
-        per_view = [noise] * len(views)
-    else:
-        per_view = [model.noise(samples, size, generator) for _ in views]
     if batching == "separate" or len(views) == 1:
         return [_seen(model, likelihood, bound, x, noise) for x, noise in zip(views, per_view, strict=True)]
     together = [torch.cat(level, dim=1) for level in zip(*per_view, strict=True)]

@@ -70,6 +70,8 @@ class Triplet:
         margin: in squared units of z.
     """
 
+    across_batch = True  # an input's loss depends on the others
+
     @checked
     def __init__(self, margin: NonNegativeFloat = 1.0) -> None:
         self.margin = margin
@@ -88,6 +90,8 @@ class InfoNCE:
     Args:
         temperature: of the softmax over cosines.
     """
+
+    across_batch = True
 
     @checked
     def __init__(self, temperature: PositiveFloat = 0.1) -> None:
