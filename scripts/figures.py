@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reprise.canvas import save
+from reprise.cli import explain
 from reprise.drawings import draw
 from reprise.errors import UserError
 from reprise.evidence import collect
@@ -39,9 +40,8 @@ def main(argv: Sequence[str] | None = None, papers_dir: Path = PAPERS_DIR) -> in
             raise UserError(f"there is no paper {chosen.paper!r}; choose one of: {', '.join([*known, 'all'])}.")
         for paper in known if chosen.paper == "all" else [chosen.paper]:
             figures_of(paper, chosen.output_dir, papers_dir)
-    except UserError as error:
-        print(f"reprise: {error}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return explain(error)
     return 0
 
 

@@ -6,6 +6,7 @@ python scripts/table.py dvrl --record           also keep the finished runs in o
 python scripts/table.py dvrl --record --readme  also renew the tables in the README files
 python scripts/table.py all --check             exit 1 if a README or a table file differs from the records
 python scripts/table.py --status                which runs are finished, running, stale (their process died) or failed
+python scripts/table.py --status sweep=dvrl/cost    how far the jobs are that `train.py sweep=dvrl/cost` asks for
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reprise import planned
+from reprise.cli import explain
 from reprise.errors import UserError
 from reprise.evidence import Collection, collect, save_records
 from reprise.judging import unknown_conditions
@@ -38,6 +41,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "paper", nargs="?", default="all", help=f"one of {', '.join(available_papers())}, all (the default), or report"
     )
+    parser.add_argument("words", nargs="*", help="with --status: words of train.py, whose jobs are looked for")
     parser.add_argument("--record", action="store_true", help="keep finished runs (not smoke) in the record file")
     parser.add_argument("--readme", action="store_true", help="renew the tables between the markers in the READMEs")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a committed table has drifted")
@@ -45,7 +49,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output-dir", type=Path, default=Path("outputs"), help="where runs lie (default: %(default)s)"
     )
-    chosen = parser.parse_args(argv)
+    chosen = parser.parse_intermixed_args(argv)
+    if "=" in chosen.paper:
+        chosen.paper, chosen.words = "all", [chosen.paper, *chosen.words]
+    if chosen.words and (not chosen.status or chosen.paper != "all" or not all("=" in word for word in chosen.words)):
+        parser.error("words of train.py go with --status alone, as in: table.py --status sweep=dvrl/cost")
     if chosen.check and (chosen.record or chosen.readme):
         parser.error("--check writes nothing, so it cannot be combined with --record or --readme")
     if chosen.paper == "report" and (chosen.record or chosen.readme or chosen.check or chosen.status):
@@ -61,6 +69,8 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
         if chosen.paper not in (*known, "all", "report"):
             choices = ", ".join([*known, "all", "report"])
             raise UserError(f"there is no paper {chosen.paper!r}; choose one of: {choices}.")
+        if chosen.words:
+            return planned.show(planned_states(chosen.words, chosen.output_dir))
         if chosen.paper == "report":
             return write_report(known, chosen.output_dir, papers_dir)
         papers = known if chosen.paper == "all" else [chosen.paper]
@@ -79,10 +89,16 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT, papers_dir: Path 
             for path, _, text in drifted(papers, chosen.output_dir, root, papers_dir):
                 write_text(path, text)
                 print(f"renewed {path}")
-    except UserError as error:
-        print(f"reprise: {error}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return explain(error)
     return 0
+
+
+def planned_states(words: Sequence[str], output_dir: Path) -> list[tuple[planned.Job, str, str]]:
+    """How far the jobs are that ``train.py WORDS`` asks for."""
+    asked = list(planned.jobs(words))
+    found = {paper: collect(output_dir, paper) for paper in {job.paper for job in asked}}
+    return planned.states(asked, output_dir, found)
 
 
 def write_report(papers: Sequence[str], output_dir: Path, papers_dir: Path) -> int:

@@ -7,6 +7,7 @@ traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import os
 import sys
@@ -26,7 +27,7 @@ def attempt(task: Callable[[Any], Any], cfg: Any) -> Any:
     except Exception as error:
         _failures.append(error)
         if ledger.active():
-            _explain(error)
+            explain(error)
             ledger.append(cfg, "failed", error=_one_line(f"{type(error).__name__}: {error}"))
         return None
 
@@ -49,12 +50,10 @@ def command_line(main: Callable[[], Any]) -> Callable[[], None]:
                 raise UserError("no job of the sweep ran: give each of its keys a value; seed=range(0,0) has none.")
         except KeyboardInterrupt:
             code = _complain("interrupted; the same command goes on where it stopped.", 130)
-        except BrokenPipeError:  # the reader, `head` for example, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
-            if wants_tracebacks:
+            if wants_tracebacks and not isinstance(error, BrokenPipeError):
                 raise
-            code = _explain(error)
+            code = explain(error)
         finally:
             failed = _summarised()
         sys.exit(code or failed)
@@ -75,7 +74,7 @@ def _complain(sentence: str, code: int) -> int:
     return code
 
 
-def _explain(error: Exception) -> int:
+def explain(error: Exception) -> int:
     """Print what went wrong in one sentence and return the exit code."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -86,9 +85,15 @@ def _explain(error: Exception) -> int:
     mistakes = [cause for cause in reversed(_chain(error)) if isinstance(cause, OmegaConfBaseException)]
     if mistakes:  # the innermost says best what is wrong, but some know no key and hold an unfilled template
         return _complain(_config_sentence(next((cause for cause in mistakes if cause.full_key), mistakes[0])), 2)
+    if isinstance(error, BrokenPipeError):  # the reader, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     if isinstance(error, HydraException):
         return _complain(_one_line(str(error).split("Config search path")[0]), 2)
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" for {error.filename!r}" if error.filename else ""
+        return _complain(f"there is no space left{where}: free some, and the same command does what is missing.", 2)
+    if isinstance(error, OSError) and error.filename:
         return _complain(f"cannot use {error.filename!r}: {error.strerror}; choose another folder or file.", 2)
     where = "".join(f" (traceback in {note})" for note in getattr(error, "__notes__", []))
     return _complain(f"the run failed: {type(error).__name__}: {_one_line(str(error))}{where}", 1)

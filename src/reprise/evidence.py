@@ -229,6 +229,20 @@ def _state(folder: Path, state: str) -> str:
     return "stale" if state == "running" and not RunFolder(folder).held else state
 
 
+def state_of(folder: Path) -> tuple[str, str]:
+    """A run's state, ``missing`` where it was never begun, and the error of a failed one."""
+    if not folder.is_dir() or all(file.name == ".lock" for file in folder.iterdir()):
+        return "missing", ""
+    try:
+        status = _read(folder / "status.json")
+        if status["state"] == "done":
+            Record.of(_read(folder / "record.json"))
+            return "finished", ""
+        return _state(folder, status["state"]), " ".join(str(status.get("error") or "").split())
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        return "unreadable", _sentence(error)
+
+
 def _unfinished(name: str, folder: Path, status: Mapping[str, Any], found: Collection) -> None:
     if status["state"] == "failed":
         error = " ".join(str(status.get("error") or "no error recorded").split())

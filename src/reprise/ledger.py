@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 VARIABLE = "REPRISE_LEDGER"
+
+_unwritten: list[dict[str, Any]] = []  # this process's own, where the file could not be written
 
 
 class Ledger(Callback):
@@ -28,7 +31,8 @@ class Ledger(Callback):
 
 
 def start() -> None:
-    """Forget a ledger inherited from the shell that started this command."""
+    """Forget a ledger inherited from the shell that started this command, or left by an earlier one."""
+    _unwritten.clear()
     os.environ.pop(VARIABLE, None)
 
 
@@ -45,19 +49,26 @@ def append(config: Mapping[str, Any], state: str, folder: str | None = None, err
     entry = {"method": method["name"], "paper": method["paper"], "dataset": config["dataset"]["name"]}
     entry |= {"seed": config["seed"], "state": state, "folder": folder, "error": error}
     path = Path(os.environ[VARIABLE])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(entry, sort_keys=True) + "\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(entry, sort_keys=True) + "\n")
+    except OSError:  # a full disk must not hide what became of the job
+        _unwritten.append(entry)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a ledger, in the order in which the jobs ended."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with suppress(ValueError):  # a line that a full disk cut short; its job is in `_unwritten`
+            found.append(json.loads(line))
+    return found
 
 
 def entries() -> list[dict[str, Any]]:
     """How the jobs of this sweep have ended so far."""
-    return read(Path(os.environ[VARIABLE]))
+    return [*read(Path(os.environ[VARIABLE])), *_unwritten]
 
 
 def summarise() -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
                     folder.clear()
                 raise
             if isinstance(error, Exception):
-                folder.set_state("failed", f"{type(error).__name__}: {error}")
+                with suppress(OSError):  # the disk may be full; the first error is the one to tell
+                    folder.set_state("failed", f"{type(error).__name__}: {error}")
                 error.add_note(f"{folder.path}/train.log")
                 raise
             folder.set_state("interrupted")
@@ -180,10 +181,22 @@ def _write_results(
     write_json(folder.path / "record.json", record)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk does not turn into noise: what goes wrong is said elsewhere, too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say nothing."""
+
+    def close(self) -> None:
+        """Close it, whatever is left to write."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """Everything logged during the run, tracebacks included, also goes to ``train.log``."""
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)

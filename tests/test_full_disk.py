@@ -1,0 +1,69 @@
+"""A disk without space: what became of the jobs is still told, in a sentence each."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+
+from reprise import cli, ledger, run
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+CONFIG = {"method": {"name": "loo", "paper": "dvrl"}, "dataset": {"name": "digits"}, "seed": 3}
+
+
+def test_the_sentence_says_what_to_do(capsys):
+    assert cli.explain(FULL) == 2
+    assert capsys.readouterr().err == (
+        "reprise: there is no space left: free some, and the same command does what is missing.\n"
+    )
+    assert cli.explain(OSError(errno.ENOSPC, "No space", "/there/file")) == 2
+    assert "no space left for '/there/file'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch):
+    monkeypatch.setattr(cli.os, "dup2", lambda *handles: None)
+    assert cli.explain(BrokenPipeError(32, "Broken pipe")) == 0
+
+
+def test_a_job_whose_line_cannot_be_written_is_remembered(tmp_path, monkeypatch):
+    ledger.start()
+    monkeypatch.setenv(ledger.VARIABLE, str(tmp_path / "sweep.jsonl"))
+    ledger.append(CONFIG, "done", folder="a")
+    monkeypatch.setattr(ledger.Path, "open", lambda *args: (_ for _ in ()).throw(FULL))
+    ledger.append(CONFIG, "failed", error="OSError: full")
+    monkeypatch.undo()
+    monkeypatch.setenv(ledger.VARIABLE, str(tmp_path / "sweep.jsonl"))
+    with (tmp_path / "sweep.jsonl").open("a") as file:
+        file.write('{"method": "lo')  # cut short
+    assert [entry["state"] for entry in ledger.entries()] == ["done", "failed"]
+    ledger.start()
+    assert not ledger.active()
+    monkeypatch.setenv(ledger.VARIABLE, str(tmp_path / "other.jsonl"))
+    assert ledger.entries() == []
+
+
+def test_a_log_that_cannot_be_written_makes_no_noise(tmp_path, monkeypatch, capsys):
+    handler = run._LogFile(tmp_path / "train.log")
+
+    def full(*args):
+        raise FULL
+
+    monkeypatch.setattr(handler, "flush", full)
+    handler.emit(logging.LogRecord("reprise", logging.INFO, "", 0, "a word", (), None))
+    handler.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_first_error_is_the_one_that_is_told(tmp_path, monkeypatch):
+    """Also where that the run has failed cannot be written down."""
+    import harness
+
+    def full(*args):
+        raise FULL
+
+    monkeypatch.setattr(run, "_train", lambda *args: 1 / 0)
+    monkeypatch.setattr(run.RunFolder, "set_state", lambda folder, state, *error: full() if error else None)
+    with pytest.raises(ZeroDivisionError):
+        harness.run(harness.small("loo", tmp_path))
