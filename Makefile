@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-browser test-slurm lint table figures report editor view sync reproduce clean
+.PHONY: help run test test-browser test-slurm test-drill lint table figures report editor view sync reproduce clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test-browser: $(READY) ## the report and the editor in a real Chromium (root: in
 test-slurm: $(READY) ## a sweep on a real Slurm of one node on this machine (root; installs slurm-wlm and munge)
 	command -v slurmctld > /dev/null || apt-get install -y slurm-wlm munge
 	$(BIN)/python -m pytest -m slurm -s tests/test_slurm.py
+
+test-drill: $(READY) ## a sweep of all methods under kills, full disks, wrong clocks (root; installs faketime; ten minutes)
+	command -v faketime > /dev/null || apt-get install -y faketime
+	$(BIN)/python -m pytest -m drill -s tests/test_drill.py
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check
