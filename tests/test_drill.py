@@ -1,5 +1,5 @@
-"""The fault drill: a sweep of every method under kills, two launchers, a full disk, a read-only folder, a wrong clock and
-damaged files ends as one that was left alone. ``make test-drill``; needs root, for disks of its own, and faketime.
+"""The fault drill: a sweep of every method under kills, two launchers, a full disk, a read-only folder, wrong clocks
+and damaged files ends as one that was left alone. ``make test-drill``; needs root, for its own disks, and faketime.
 """
 
 from __future__ import annotations

@@ -114,6 +114,13 @@ def test_a_file_of_edits_holds_them_all(tmp_path, generator, ws):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_factors_are_saved_however_they_lie_in_memory(tmp_path):
+    one = edit(4)
+    across = replace(one, lam=one.lam.transpose(2, 3).contiguous().transpose(2, 3))
+    assert not across.lam.is_contiguous()
+    assert torch.equal(load_edits(save_edits(tmp_path / "e.safetensors", [across]))[0].lam, one.lam)
+
+
 def test_names_in_files_are_one_short_line(tmp_path):
     path = save_edits(tmp_path / "edits.safetensors", [edit(name="a\nb " + 1000 * "c")])
     assert load_edits(path)[0].name == "a b " + 196 * "c"

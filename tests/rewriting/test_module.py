@@ -169,10 +169,10 @@ def test_development_scenes_are_not_those_that_are_judged(data):
     assert not torch.isin(edit.development(20).factors.sky, edit.trial.factors.sky).any()
 
 
-def test_requests_of_a_removal_copy_nothing(data):
+def test_requests_of_a_removal_copy_nothing_unless_it_is_covered(data):
     for name, rule in RULES.items():
         (request,) = data(name).requests
-        assert (request.copy is None) == (rule.copied is None)
+        assert (request.copy is None) == (not rule.copies)
         assert len(request.contexts) == (1 if rule.both else 3)
 
 

@@ -29,9 +29,18 @@ def test_masks_mark_what_they_should(name, size):
     there = request.paste.mask > 0
     then = scenes.render(rule.counterfactual(request.paste.factors), size)[1][0]
     assert there.any()
-    assert (labels(request.paste) != then)[there].all(), "it marks what changes"
+    if rule.covered:
+        changes = (labels(request.paste) != then).nonzero()
+        grown = [changes.amin(0) - size // 16, changes.amax(0) + size // 16]
+        box = torch.stack([there.nonzero().amin(0), there.nonzero().amax(0)])
+        assert torch.equal(box, torch.stack(grown).clamp(0, size - 1)), "a box around what changes"
+    else:
+        assert (labels(request.paste) != then)[there].all(), "it marks what changes"
     assert (labels(request.paste)[there] == rule.source).any()
-    if rule.copied is None:
+    if rule.covered:
+        assert torch.equal(request.copy.mask, request.paste.mask)
+        assert not (labels(request.copy) == rule.source).any(), "what is copied shows what is behind"
+    elif rule.copied is None:
         assert request.copy is None
     else:
         assert (labels(request.copy)[request.copy.mask > 0] == rule.copied).all()

@@ -176,7 +176,7 @@ class CorrespondenceBlend(SceneEdit):
     def check(self, data: EditData) -> None:
         """There is something to copy, and it is known where it belongs."""
         check_copies(data, "correspondence_blend")
-        if data.rule.both or not data.recipe.told:
+        if data.rule.both or data.rule.copied is None or not data.recipe.told:
             raise UserError(
                 "method=correspondence_blend lays one thing wherever the renderer says that it belongs, which it knows "
                 "of generator=scenes and of edits that put one thing in the place of another."
@@ -210,7 +210,7 @@ def check_copies(data: EditData, method: str) -> None:
     Raises:
         UserError: the rule copies nothing.
     """
-    if data.rule.copied is None:
+    if not data.rule.copies:
         raise UserError(
             f"method={method} lays a copy over what is to change, and edit={data.rule.name} only takes something away: "
             "choose edit=dome_to_spire, or method=rewriting, finetune_layer or unit_ablation."

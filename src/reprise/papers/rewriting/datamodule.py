@@ -135,7 +135,7 @@ class EditData(pl.LightningDataModule):
     @property
     def chooses(self) -> bool:
         """Whether a layer can be chosen: what a removal should leave must be known for that."""
-        return self.recipe.told or self.rule.copied is not None
+        return self.recipe.told or self.rule.copies
 
     def choose(self, recipe: Recipe, margin: int) -> tuple[list[dict[str, float]], int]:
         """What each layer could do at all, on scenes of the training part, and the one to take."""

@@ -150,7 +150,8 @@ def save_edits(path: Path, edits: Sequence[Edit]) -> Path:
     """Write edits as one small safetensors file, beside and renamed."""
     tensors, header = {}, {"edits": str(len(edits))}
     for i, edit in enumerate(edits):
-        tensors |= {f"{i}.lambda": edit.lam.cpu().clone(), f"{i}.directions": edit.directions.cpu().clone()}
+        parts = {f"{i}.lambda": edit.lam, f"{i}.directions": edit.directions}
+        tensors |= {name: part.cpu().clone(memory_format=torch.contiguous_format) for name, part in parts.items()}
         about = {"layer": edit.layer, "fingerprint": edit.fingerprint, "name": edit.name, "strength": edit.strength}
         header |= {f"{i}.{key}": str(value) for key, value in about.items()}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -198,12 +198,12 @@ class LayerEdit(SceneEdit):
         channels = data.inputs(self.recipe.layer)
         if self.recipe.solver == "closed_form" and data.upsamples(self.recipe.layer):
             raise UserError(UPSAMPLES)
-        for name, asked in (("rank", self.recipe.rank), ("units", 0 if data.rule.copied else self.recipe.units)):
+        for name, asked in (("rank", self.recipe.rank), ("units", 0 if data.rule.copies else self.recipe.units)):
             check_channels(name, asked, self.recipe.layer, channels)
 
     def length(self, data: EditData) -> int:
         """A removal is repeated."""
-        return self.recipe.steps * (1 if data.rule.copied else self.recipe.repeats)
+        return self.recipe.steps * (1 if data.rule.copies else self.recipe.repeats)
 
     def setup(self, stage: str) -> None:
         """Choose a layer where that is left to the suite."""

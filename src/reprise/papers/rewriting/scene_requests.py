@@ -15,6 +15,7 @@ from torch import Tensor
 from reprise.data import scenes
 from reprise.data.scenes import Factors, Label, Roof
 from reprise.errors import UserError
+from reprise.papers.rewriting.request import bounding_box
 
 TRIED = 400  # scenes among which those of a request are found
 FEWEST = 6  # pixels of a thing that is worth copying, at 32 pixels a side; more at larger sides, by their area
@@ -30,7 +31,7 @@ class SceneMask:
 
 @dataclass(frozen=True)
 class SceneRequest:
-    """Copy, paste and context, before any generator has drawn them; nothing is copied for a removal."""
+    """Copy, paste and context, before any generator has drawn them; a removal may go without a copy."""
 
     copy: SceneMask | None
     paste: SceneMask
@@ -54,6 +55,7 @@ class Rule:
             counterfactuals, if it can draw those.
         both: whether the rule goes both ways, so that what shows the target is to become the source where the
             counterfactual has it so.
+        covered: whether a removal copies what lies behind from an image that does not show the source.
     """
 
     name: str
@@ -65,6 +67,12 @@ class Rule:
     drawable: bool = True
     donor: Callable[[Factors], Factors] | None = None
     both: bool = False
+    covered: bool = False
+
+    @property
+    def copies(self) -> bool:
+        """Whether a request for it has something to copy."""
+        return self.copied is not None or self.covered
 
     def met(self, labels: Tensor) -> Tensor:
         """Which labels are what the source is to become, for a rule that goes one way."""
@@ -88,6 +96,15 @@ RULES = {
             None,
             lambda f: f.but(mark=torch.zeros_like(f.mark)),
             None,
+        ),
+        Rule(
+            "watermark_covered",
+            "watermark covered",
+            Label.WATERMARK,
+            None,
+            lambda f: f.but(mark=torch.zeros_like(f.mark)),
+            None,
+            covered=True,
         ),
         Rule(
             "windows",
@@ -135,9 +152,10 @@ def draw_request(
 
     What is copied is a single object (the largest connected piece of a label). The paste is marked where one object and
     what is to replace it differ, as someone would who paints where the new thing shall stand; what is to be removed is
-    marked alone. Contexts are all pixels of the source in an image. Scenes with a watermark are left out unless it is
-    what the request is about. Where a rule goes both ways, a scene's own donor is copied, in place, or the scene into
-    its donor; nothing else is marked (the paper's procedure for reflections).
+    marked alone, and where it is to be covered, by a box around it. Contexts are all pixels of the source in an image.
+    Scenes with a watermark are left out unless it is what the request is about. Where a rule goes both ways, a scene's
+    own donor is copied, in place, or the scene into its donor; nothing else is marked (the paper's procedure for
+    reflections).
 
     Args:
         shown: labels ``[n, size, size]`` of what a generator that does not heed all factors draws of scenes; what would
@@ -163,6 +181,8 @@ def draw_request(
     paste, *rest = having[: contexts + 1]
     chosen = tuple(SceneMask(factors.rows(slice(row, row + 1)), whole[row].float()) for row in rest)
     differs = whole if shown else labels != scenes.render(rule.counterfactual(factors), size)[1]
+    if rule.covered:
+        return SceneRequest(*_covering(factors, whole, paste), chosen)
     place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(differs[paste]).float())
     if rule.copied is None:  # nothing is copied to remove a thing: the mask says what goes
         return SceneRequest(None, place, chosen)
@@ -172,6 +192,19 @@ def draw_request(
         if row not in having[: contexts + 1] and piece.sum() >= fewest:
             return SceneRequest(SceneMask(factors.rows(slice(row, row + 1)), piece.float()), place, chosen)
     raise UserError(f"no scene of {size} pixels has a {rule.copied.name.lower()} that is large enough to copy.")
+
+
+def _covering(factors: Factors, whole: Tensor, paste: int) -> tuple[SceneMask, SceneMask]:
+    """What is behind a thing, copied from the first scene that does not show it, and the scene that does.
+
+    The box is a sixteenth of the image wider than the thing on every side: its blurred rim is to go with it.
+    """
+    size = whole.shape[-1]
+    box, rim = bounding_box(whole[paste], "paste"), size // 16
+    mask = torch.zeros(size, size)
+    mask[max(0, box.top - rim) : box.bottom + rim, max(0, box.left - rim) : box.right + rim] = 1
+    clean = int((~whole.flatten(1).any(1)).long().argmax())
+    return tuple(SceneMask(factors.rows(slice(row, row + 1)), mask) for row in (clean, paste))
 
 
 def _exchange(rule: Rule, factors: Factors, size: int, fewest: int, generator: torch.Generator) -> SceneRequest:

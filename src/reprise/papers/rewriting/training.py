@@ -169,7 +169,9 @@ class SceneFit(pl.LightningModule):
         """Write the generator, and a figure of what it draws."""
         from reprise.papers.rewriting import artifacts
 
-        self.save(run_dir / "generator.safetensors")
+        known = self.trainer.datamodule.cache_dir / "generators" / f"{self.recipe.key(self.model.plan)}.safetensors"
+        for path in (known, run_dir / "generator.safetensors"):  # the first is where other runs look for it
+            self.save(path)
         return artifacts.drawn_and_rendered(run_dir, self.model)
 
     def save(self, path: Path) -> Path:
