@@ -88,9 +88,8 @@ def sweep() -> None:
             wall = time.perf_counter() - began
             found = [json.loads(path.read_text()) for path in Path(folder).glob("runs/*/*/*/metrics.json")]
         own = sum(run["time/fit_seconds"] + run["time/evaluation_seconds"] for run in found)
-        print(
-            f"{len(found)} jobs, {size:13} {name:22} {wall:6.1f} s, {own:6.1f} s of it the jobs' own: {wall / own:.2f} x"
-        )
+        times = f"{wall:6.1f} s, {own:6.1f} s of it the jobs' own: {wall / own:.2f} x"
+        print(f"{len(found)} jobs, {size:13} {name:22} {times}")
 
 
 def dvrl(rounds: int, threads: int, opendataval: str | None, budget: float) -> None:
