@@ -61,3 +61,21 @@ def test_the_classifier_is_trained_once(images, tmp_path, monkeypatch):
     monkeypatch.setattr(frechet, "_fit", lambda *args: pytest.fail("trained again"))
     assert frechet.distance(SPEC, images, images.x, images.x[:50], tmp_path) == once
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_damaged_classifier_is_made_anew(tmp_path, images, caplog):
+    frechet = Frechet(epochs=1, features=8)
+    once = frechet.distance(SPEC, images, images.x, images.x[:50], tmp_path)
+    (path,) = tmp_path.iterdir()
+    for content in (path.read_bytes()[:-10], b"", b"nothing"):
+        path.write_bytes(content)
+        assert frechet.distance(SPEC, images, images.x, images.x[:50], tmp_path) == once
+    assert caplog.text.count("is damaged and is made anew") == 3
+
+
+def test_another_choice_of_training_images_has_a_classifier_of_its_own(tmp_path, images):
+    frechet = Frechet(epochs=1, features=8)
+    half = len(images) // 2
+    for rows in (slice(half), slice(half, 2 * half)):
+        frechet.distance(SPEC, Split(images.x[rows], images.y[rows]), images.x, images.x[:50], tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
