@@ -54,6 +54,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         chosen.paper, chosen.words = "all", [chosen.paper, *chosen.words]
     if chosen.words and (not chosen.status or chosen.paper != "all" or not all("=" in word for word in chosen.words)):
         parser.error("words of train.py go with --status alone, as in: table.py --status sweep=dvrl/cost")
+    if any(word.startswith("paths.output_dir=") for word in chosen.words):
+        parser.error("where runs lie is said by --output-dir here")
     if chosen.check and (chosen.record or chosen.readme):
         parser.error("--check writes nothing, so it cannot be combined with --record or --readme")
     if chosen.paper == "report" and (chosen.record or chosen.readme or chosen.check or chosen.status):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import harness
 import pytest
 
@@ -65,16 +67,21 @@ def test_each_job_is_told_with_its_state(tmp_path, capsys):
     assert planned.show(found[-1:]) == 0
 
 
-def test_a_run_that_is_only_in_the_records_is_finished():
+def test_a_run_that_is_only_in_the_records_is_recorded():
     found = told(["sweep=supsup/fig6_rotated"], OUTPUTS)
     assert len(found) == 12
-    assert {state for _, state, _ in found} == {"finished"}
+    assert {state for _, state, _ in found} == {"recorded"}
+    assert planned.show(found) == 0
 
 
 def test_a_finished_run_whose_record_is_gone_is_unreadable(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.set_state("done")
     assert state_of(folder.path) == ("unreadable", "has no record.json")
+    record = next(iter(collect(OUTPUTS, "dvrl", runs=False).records))
+    (folder.path / "record.json").write_text(json.dumps(dict(record.raw)))
+    (folder.path / "metrics.json").write_text("{")
+    assert state_of(folder.path) == ("unreadable", "has an unreadable metrics.json")
 
 
 @pytest.mark.parametrize("paper", available_papers())

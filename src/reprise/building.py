@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from reprise import processes
 from reprise.data.base import Source
 from reprise.data.store import FileStore
 from reprise.errors import UserError
 
+PATIENCE = timedelta(minutes=5)  # that several processes of a run wait for each other
 KINDS = ("image", "table")  # that a method works on when it does not say
 # Not said in their configs, because all that is in a config is part of a run's identity.
 CLOUDS = ("point_clouds",)
@@ -118,7 +121,7 @@ def trainer(config: dict[str, Any], built: pl.LightningModule, callbacks: list[p
         return pl.Trainer(
             accelerator=hardware["accelerator"],
             devices=hardware["devices"],
-            strategy=hardware["strategy"],
+            strategy=DDPStrategy(timeout=PATIENCE) if hardware["strategy"] == "ddp" else hardware["strategy"],
             precision=options["precision"],
             limit_train_batches=options["limit_batches"],
             max_epochs=options["max_epochs"] or built.epochs,

@@ -42,7 +42,11 @@ def active() -> bool:
 
 
 def append(config: Mapping[str, Any], state: str, folder: str | None = None, error: str | None = None) -> None:
-    """Add one job's line; does nothing outside a sweep. A line is one write, so that parallel jobs do not mix."""
+    """Add one job's line; does nothing outside a sweep. A line is one write, so that parallel jobs do not mix.
+
+    Raises:
+        OSError: it cannot be written, and the ledger is another process's.
+    """
     if not active():
         return
     method = config["method"]
@@ -52,9 +56,15 @@ def append(config: Mapping[str, Any], state: str, folder: str | None = None, err
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
-            file.write(json.dumps(entry, sort_keys=True) + "\n")
+            file.write("\n" + json.dumps(entry, sort_keys=True) + "\n")  # apart from a line that was cut short
     except OSError:  # a full disk must not hide what became of the job
+        if not _opened_here(path):  # nobody would learn of it but through the launcher
+            raise
         _unwritten.append(entry)
+
+
+def _opened_here(path: Path) -> bool:
+    return path.stem.rpartition("-")[2] == str(os.getpid())
 
 
 def read(path: Path) -> list[dict[str, Any]]:

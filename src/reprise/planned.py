@@ -14,7 +14,7 @@ from reprise.evidence import Collection, state_of
 from reprise.layout import terminal
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-STATES = ("finished", "running", "interrupted", "stale", "failed", "unreadable", "missing")
+STATES = ("finished", "recorded", "running", "interrupted", "stale", "failed", "unreadable", "missing")
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,23 @@ def states(planned: Sequence[Job], output_dir: Path, found: dict[str, Collection
     Args:
         planned: see `jobs`.
         output_dir: where runs lie.
-        found: what there is of each paper; a run that is in the records alone is finished, too.
+        found: what there is of each paper; a run that is in the records alone is ``recorded``, and counts in tables.
     """
     told = []
     for job in planned:
-        finished = {record.run_key for record in found[job.paper].records}
-        state, error = ("finished", "") if job.key in finished else state_of(output_dir / "runs" / job.name)
-        told.append((job, state, error))
+        state, error = state_of(output_dir / "runs" / job.name)
+        recorded = job.key in {record.run_key for record in found[job.paper].records}
+        told.append((job, "recorded", "") if recorded and state != "finished" else (job, state, error))
     return told
 
 
 def show(told: Sequence[tuple[Job, str, str]]) -> int:
-    """Print how many jobs are in which state, and all that are not finished; the exit code, 1 if there are any."""
+    """Print how many jobs are in which state, and all that count in no table; the exit code, 1 if there are any."""
     console = terminal()
     counts = {state: sum(state == other for _, other, _ in told) for state in STATES}
     console.print(f"{len(told)} jobs: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count))
     for job, state, error in told:
-        if state != "finished":
+        if state not in STATES[:2]:
             why = f": {error}" if error else ""
             console.print(f"  {state}  {job.name}  ({' '.join(job.words)}){why}", markup=False, soft_wrap=True)
-    return int(counts["finished"] < len(told))
+    return int(counts["finished"] + counts["recorded"] < len(told))

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,16 +91,18 @@ def beside(config: dict[str, Any], folder: Path, follow: Follow) -> Iterator[Non
             yield
         except RuntimeError as error:  # gloo and nccl have words of their own for it
             if any(other.join(1) or other.exitcode for other in others):
-                raise ChildProcessError(LOST) from error
+                raise ChildProcessError(f"{LOST}; here: {type(error).__name__}: {error}") from error
             raise
         for other in others:
             other.join(PATIENCE)
     finally:
-        _end(others)
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        try:
+            _end(others)
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _await(others: list[Any], ready: list[Any]) -> None:
@@ -119,12 +122,20 @@ def _end(others: list[Any]) -> None:
             other.kill()
             other.join()
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+        with suppress(RuntimeError):  # of a group that is broken
+            torch.distributed.destroy_process_group()
+
+
+def _end_with_the_first() -> None:
+    """End this process when the first one is gone, however that was: the run is free to be begun again then."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _other(config: dict[str, Any], folder: Path, follow: Follow, place: dict[str, str], ready: Any) -> None:
     """What another process does. The terminal's interrupt is for the first one, which ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     os.environ |= place
     try:
         follow(config, folder, ready.set)

@@ -100,9 +100,11 @@ class RunFolder:
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def environment(data_checksum: str, device: str) -> dict[str, Any]:
-    """Where and with what a run was made: the commit, versions, hardware and data."""
+def environment(data_checksum: str, device: str, count: int = 1) -> dict[str, Any]:
+    """Where and with what a run was made: the commit, versions, hardware (so many of one kind) and data."""
     import torch
+
+    name = torch.cuda.get_device_name() if device == "cuda" else device
 
     commit, dirty = _git()
     return {
@@ -112,7 +114,7 @@ def environment(data_checksum: str, device: str) -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "processor_threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "device": name if count == 1 else f"{count} x {name}",
         "data": data_checksum,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

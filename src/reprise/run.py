@@ -77,7 +77,8 @@ def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         except BaseException as error:
             log.debug("%s", traceback.format_exc())
             if isinstance(error, UserError):  # nothing was run: leave no trace, and no checkpoint is lost
-                folder.set_state("interrupted")
+                with suppress(OSError):
+                    folder.set_state("interrupted")
                 if not (folder.path / "last.ckpt").exists():
                     folder.clear()
                 raise
@@ -86,7 +87,8 @@ def _execute(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
                     folder.set_state("failed", f"{type(error).__name__}: {error}")
                 error.add_note(f"{folder.path}/train.log")
                 raise
-            folder.set_state("interrupted")
+            with suppress(OSError):
+                folder.set_state("interrupted")
             raise KeyboardInterrupt from error  # Lightning turns an interrupt into SystemExit
     return metrics
 
@@ -107,7 +109,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         metrics |= {"time/fit_seconds": history.seconds, "time/evaluation_seconds": time.perf_counter() - began}
         metrics["memory/peak_bytes"] = peak_bytes()  # of the process: in a sweep, of all its runs so far
         metrics = {name: building.number(name, value) for name, value in metrics.items()}
-        env = environment(source.spec.checksum, module.device.type)
+        env = environment(source.spec.checksum, module.device.type, processes.count(config))
         _write_results(config, folder, metrics, env, getattr(module, "condition", {}) | datamodule.protocol)
         mirror.publish(metrics, files)
     finally:
@@ -121,8 +123,7 @@ def _follow(config: dict[str, Any], folder: Path, ready: Callable[[], None]) -> 
     from reprise import callbacks
 
     _, datamodule, module = _built(config)
-    ready()
-    _fit(config, folder, module, datamodule, [callbacks.History(folder / "metrics.csv")])
+    _fit(config, folder, module, datamodule, [callbacks.History(folder / "metrics.csv")], ready)
 
 
 def _built(config: dict[str, Any]) -> tuple[Any, Any, Any]:
@@ -143,13 +144,22 @@ def _built(config: dict[str, Any]) -> tuple[Any, Any, Any]:
     return source, datamodule, building.module(config, datamodule)
 
 
-def _fit(config: dict[str, Any], folder: Path, module: Any, datamodule: Any, others: list[Any]) -> None:
-    """Train, or go on from the last epoch."""
+def _fit(
+    config: dict[str, Any],
+    folder: Path,
+    module: Any,
+    datamodule: Any,
+    others: list[Any],
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Train, or go on from the last epoch; ``ready`` is called when nothing else is left to do."""
     from reprise import building, callbacks
 
     checkpoint = callbacks.LastCheckpoint(folder / "last.ckpt")
     trainer = building.trainer(config, module, [*others, checkpoint])
-    trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint.to_resume(), weights_only=True)
+    last = checkpoint.to_resume()
+    ready()
+    trainer.fit(module, datamodule=datamodule, ckpt_path=last, weights_only=True)
 
 
 def _write_results(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import harness
 import pytest
@@ -121,6 +126,57 @@ def test_one_that_is_killed_is_what_the_error_says(tmp_path):
     with pytest.raises(ChildProcessError, match="killed"), processes.beside(CONFIG, tmp_path, stays):
         kill_one()
     assert left() == ([], False, False)
+
+
+def test_one_that_is_killed_while_it_trains_is_noticed(tmp_path):
+    """By a run of the suite: its own words for it, and nothing that is left behind."""
+
+    def kill():
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not list(tmp_path.glob("runs/*/*/*/last.ckpt")):
+            time.sleep(0.1)
+        for other in multiprocessing.active_children():
+            os.kill(other.pid, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    with pytest.raises(ChildProcessError, match="ended early"):
+        harness.run(small("crvae", tmp_path, *TWO, "method.module.epochs=100000"))
+    assert left() == ([], False, False)
+    (status,) = tmp_path.glob("runs/*/*/*/status.json")
+    assert json.loads(status.read_text())["state"] == "failed"
+
+
+def orphaned(config, folder, ready):
+    (folder / "pid").write_text(str(os.getpid()))
+    ready()
+    time.sleep(60)
+
+
+LEADER = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path[:0] = [{here!r}]
+from reprise import processes
+from test_processes import CONFIG, orphaned
+if __name__ == "__main__":
+    with processes.beside(CONFIG, Path({folder!r}), orphaned):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_others_end_with_the_first_one_however_that_ends(tmp_path):
+    script = tmp_path / "leader.py"
+    script.write_text(LEADER.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    helpers = os.pathsep.join([str(harness.ROOT / "tests"), str(Path(__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, script], env=os.environ | {"PYTHONPATH": helpers}, check=False, capture_output=True, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    other = int((tmp_path / "pid").read_text())
+    until = time.monotonic() + 20
+    while Path(f"/proc/{other}").exists() and "Z" not in Path(f"/proc/{other}/stat").read_text().split(") ")[-1][:1]:
+        assert time.monotonic() < until, "it stays for ever"
+        time.sleep(0.1)
 
 
 def test_an_error_of_the_first_one_ends_the_others(tmp_path):

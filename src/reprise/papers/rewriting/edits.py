@@ -66,6 +66,12 @@ class EditStack:
         self.synthesis, self.fingerprint = synthesis, fingerprint
         self.edits: list[Edit] = []
 
+    def copy(self) -> EditStack:
+        """The same edits, apart: what happens to one stack does not happen to the other."""
+        other = EditStack(self.synthesis, self.fingerprint)
+        other.edits = self.edits
+        return other
+
     def push(self, edit: Edit) -> None:
         """Add an edit on top.
 

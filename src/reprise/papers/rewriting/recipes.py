@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,13 +120,26 @@ class SceneRecipe:
         shipped = SHIPPED / f"scenes_{source.spec.shape[-1]}.safetensors"
         if not self.retrain and (found := _same(shipped, key)):
             return found
-        path = cache_dir / "generators" / f"{key}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_suffix(".lock")):
+        with self._place(cache_dir, key) as path:
             if not self.retrain and (found := _same(path, key)):
                 return found
             log.info("training the generator of scenes (seed %s); later runs use it from %s", plan.seed, path)
             return self._train(source, run_seed, path, device)
+
+    def keep(self, model: SceneGenerator, cache_dir: Path, save: Callable[[Path], Path]) -> None:
+        """Put a trained generator where other runs look for it, unless there is one."""
+        key = self.key(model.plan)
+        with self._place(cache_dir, key) as path:
+            if _same(path, key) is None:
+                save(path)
+
+    @contextmanager
+    def _place(self, cache_dir: Path, key: str) -> Iterator[Path]:
+        """Where the generator of this key is kept, for one process at a time."""
+        path = cache_dir / "generators" / f"{key}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock")):
+            yield path
 
     def training(self, source: Scenes, run_seed: int) -> SceneFit:
         """What trains it."""

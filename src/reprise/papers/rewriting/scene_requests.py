@@ -204,6 +204,8 @@ def _covering(factors: Factors, whole: Tensor, paste: int) -> tuple[SceneMask, S
     mask = torch.zeros(size, size)
     mask[max(0, box.top - rim) : box.bottom + rim, max(0, box.left - rim) : box.right + rim] = 1
     clean = int((~whole.flatten(1).any(1)).long().argmax())
+    if whole[clean].any():
+        raise UserError("every image shows what is to be covered, so that nothing shows what is behind it.")
     return tuple(SceneMask(factors.rows(slice(row, row + 1)), mask) for row in (clean, paste))
 
 

@@ -108,6 +108,12 @@ class RewriteSession:
         """A session of the same edits whose marks, settings and view stay as they are now: for work in the back."""
         return copy.copy(self)
 
+    def as_shown(self) -> RewriteSession:
+        """The same with the edits as they are now: for looking at it while it goes on."""
+        other = self.as_asked()
+        other.stack = self.stack.copy()
+        return other
+
     @property
     def at_once(self) -> int:
         """Images drawn at once, and looked at to see what harm a layer does."""

@@ -169,9 +169,9 @@ class SceneFit(pl.LightningModule):
         """Write the generator, and a figure of what it draws."""
         from reprise.papers.rewriting import artifacts
 
-        known = self.trainer.datamodule.cache_dir / "generators" / f"{self.recipe.key(self.model.plan)}.safetensors"
-        for path in (known, run_dir / "generator.safetensors"):  # the first is where other runs look for it
-            self.save(path)
+        self.save(run_dir / "generator.safetensors")
+        if len(self.losses) == math.ceil(self.recipe.steps / ROUND):  # not where the trainer cut it short
+            self.recipe.keep(self.model, self.trainer.datamodule.cache_dir, self.save)
         return artifacts.drawn_and_rendered(run_dir, self.model)
 
     def save(self, path: Path) -> Path:

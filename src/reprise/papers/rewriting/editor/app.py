@@ -112,16 +112,16 @@ def _reads() -> list[Route]:
         return JSONResponse(await run_in_threadpool(views.seen, _seat(request)))
 
     async def images(request: Request) -> Response:
-        session = _seat(request).session.as_asked()
+        session = _seat(request).session.as_shown()
         numbers = session.editable.numbers(request.query_params.get("numbers", ""), views.AT_ONCE)
         hot = request.query_params.get("matches") == "1"
         return JSONResponse(await run_in_threadpool(views.images, session, numbers, hot))
 
     async def grid(request: Request) -> Response:
-        return _file(await run_in_threadpool(views.grid, _seat(request).session), "image/png", "grid.png")
+        return _file(await run_in_threadpool(views.grid, _seat(request).session.as_shown()), "image/png", "grid.png")
 
     async def edits(request: Request) -> Response:
-        content = await run_in_threadpool(views.edits, _seat(request).session)
+        content = await run_in_threadpool(views.edits, _seat(request).session.as_shown())
         return _file(content, "application/octet-stream", "edits.safetensors")
 
     async def marks(request: Request) -> Response:

@@ -152,6 +152,7 @@ function follow() {
   source.addEventListener("end", (event) => {
     end();
     take(JSON.parse(event.data));
+    if (state.busy) follow();
   });
   source.onerror = async () => {
     if (source !== events) return;
