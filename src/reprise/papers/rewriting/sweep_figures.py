@@ -49,6 +49,16 @@ def rules(reported: Reported, records: Sequence[Record], scale: str) -> dict[str
     return {edit: methods for edit, methods in sorted(found.items()) if len(methods) >= FEWEST}
 
 
+def of_rank_two(records: Sequence[Record], one: Sequence[Record]) -> list[Record]:
+    """The runs of the same method, rule and seeds with two directions, where those that stand for it have one."""
+    if not one or one[0].settings.get("recipe.rank") != 1:
+        return []
+    first, seeds = one[0], {run.seed for run in one}
+    same = [r for r in records if (r.method, r.scale, r.protocol) == (first.method, first.scale, first.protocol)]
+    two = [r for r in same if r.settings.get("recipe.rank") == 2 and r.metric(SUCCESS) is not None]
+    return two if {r.seed for r in two} == seeds and len(two) == len(seeds) else []
+
+
 def mean_of(runs: Sequence[Record], metric: str) -> float:
     """Over all seeds."""
     return fmean(run.metrics[metric] for run in runs)
@@ -74,6 +84,11 @@ def tradeoff_figure(reported: Reported, records: Sequence[Record], scale: str) -
             )
             point = mean_of(runs, HARM), mean_of(runs, SUCCESS)
             ax.plot(*point, style.marker, ms=8, color=style.colour, label=reported.display.methods[name])
+        if two := of_rank_two(records, methods.get("rewriting", ())):
+            at = ([r.metrics[metric] for r in two] for metric in (HARM, SUCCESS))
+            colour, point = chosen["rewriting"].colour, (mean_of(two, HARM), mean_of(two, SUCCESS))
+            ax.plot(*at, "o", ms=2, alpha=0.4, color=colour)
+            ax.plot(*point, "o", ms=8, mfc="white", mew=2, color=colour, label="The same of rank two")
         everything = [run for runs in methods.values() for run in runs]
         ax.axhline(mean_of(everything, BEST), color=GREY, linestyle="--", linewidth=1)
         ax.set_xlim(left=0)
