@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,8 +25,10 @@ def test_the_sentence_says_what_to_do(capsys):
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch, capsys):
-    monkeypatch.setattr(cli.os, "dup2", lambda *handles: None)
-    assert cli.explain(BrokenPipeError(32, "Broken pipe")) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(cli.os, "dup2", lambda *handles: None)
+        patched.setattr(cli.sys, "stdout", SimpleNamespace(fileno=lambda: 1))
+        assert cli.explain(BrokenPipeError(32, "Broken pipe")) == 0
     of_a_run = BrokenPipeError(32, "Broken pipe")
     of_a_run.add_note("here/train.log")
     assert cli.explain(of_a_run) == 1

@@ -55,6 +55,11 @@ class Asked:
     copied: bool | None
     both: bool = False
 
+    @property
+    def copies(self) -> bool:
+        """Whether there is something to copy."""
+        return bool(self.copied)
+
 
 class MarkedData(pl.LightningDataModule):
     """A request in a file and the generator whose images it marks.
