@@ -85,8 +85,8 @@ def explain(error: Exception) -> int:
     mistakes = [cause for cause in reversed(_chain(error)) if isinstance(cause, OmegaConfBaseException)]
     if mistakes:  # the innermost says best what is wrong, but some know no key and hold an unfilled template
         return _complain(_config_sentence(next((cause for cause in mistakes if cause.full_key), mistakes[0])), 2)
-    of_a_run = bool(getattr(error, "__notes__", ()))
-    if isinstance(error, BrokenPipeError) and not of_a_run:  # the reader, `head` for example, has seen enough
+    logs = getattr(error, "__notes__", [])  # of the run that failed, if it was one
+    if isinstance(error, BrokenPipeError) and not logs:  # the reader, `head` for example, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if isinstance(error, HydraException):
@@ -96,9 +96,9 @@ def explain(error: Exception) -> int:
         return _complain(f"there is no space left{where}: free some, and the same command does what is missing.", 2)
     if isinstance(error, OSError) and error.filename:
         return _complain(f"cannot use {error.filename!r}: {error.strerror}; choose another folder or file.", 2)
-    if isinstance(error, OSError) and not of_a_run:
+    if isinstance(error, OSError) and not logs:
         return _complain(f"this cannot go on: {error.strerror or _one_line(str(error))}.", 2)
-    where = "".join(f" (traceback in {note})" for note in getattr(error, "__notes__", []))
+    where = "".join(f" (traceback in {note})" for note in logs)
     return _complain(f"the run failed: {type(error).__name__}: {_one_line(str(error))}{where}", 1)
 
 

@@ -236,7 +236,8 @@ def state_of(folder: Path) -> tuple[str, str]:
     try:
         status = _read(folder / "status.json")
         if status["state"] == "done":
-            Record.of(_read(folder / "record.json")), _read(folder / "metrics.json")
+            Record.of(_read(folder / "record.json"))
+            _read(folder / "metrics.json")
             return "finished", ""
         return _state(folder, status["state"]), " ".join(str(status.get("error") or "").split())
     except (ValueError, KeyError, TypeError, OSError) as error:

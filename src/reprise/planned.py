@@ -75,11 +75,11 @@ def states(planned: Sequence[Job], output_dir: Path, found: dict[str, Collection
         output_dir: where runs lie.
         found: what there is of each paper; a run that is in the records alone is ``recorded``, and counts in tables.
     """
-    told = []
+    told, recorded = [], {paper: {record.run_key for record in there.records} for paper, there in found.items()}
     for job in planned:
         state, error = state_of(output_dir / "runs" / job.name)
-        recorded = job.key in {record.run_key for record in found[job.paper].records}
-        told.append((job, "recorded", "") if recorded and state != "finished" else (job, state, error))
+        kept = state != "finished" and job.key in recorded[job.paper]
+        told.append((job, "recorded", "") if kept else (job, state, error))
     return told
 
 

@@ -5,7 +5,6 @@ They are started here and not by Lightning, whose launcher repeats the command l
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -19,8 +18,6 @@ from typing import Any
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 
 from reprise.errors import UserError
-
-log = logging.getLogger("reprise")
 
 PLACED = ("LOCAL_RANK", "WORLD_SIZE", "RANK")  # what other launchers set, and Lightning reads
 PATIENCE = 10  # seconds that the others have to end by themselves

@@ -260,13 +260,18 @@ def test_a_search_and_the_matches(page):
     assert glow.count() == 0
 
 
-def test_a_running_search_is_seen_and_cancelled(page):
+def begin(page):
+    """An edit that takes long enough to be looked at."""
     page.get("steps").fill("5000")
     page.get("steps").press("Enter")
     page.idle()
     mark(page)
     page.get("execute").click()
     page.page.get_by_text(re.compile(r"of 5000, distance")).wait_for()
+
+
+def test_a_running_search_is_seen_and_cancelled(page):
+    begin(page)
     assert page.get("execute").is_disabled()
     page.page.reload()
     page.get("cancel").click()
@@ -301,12 +306,7 @@ def test_answers_that_come_late_are_not_believed(page):
 def test_another_session_in_the_address_is_opened_whatever_the_first_still_does(page, opened, address):
     other = opened(address)
     there = other.page.url.split("#")[1]
-    page.get("steps").fill("5000")
-    page.get("steps").press("Enter")
-    page.idle()
-    mark(page)
-    page.get("execute").click()
-    page.page.get_by_text(re.compile(r"of 5000, distance")).wait_for()
+    begin(page)
     here = page.page.url.split("#")[1]
     page.page.evaluate(f"location.hash = '{there}'")
     page.get("unmark-copy").wait_for(state="detached")
