@@ -71,25 +71,37 @@ def startup(rounds: int) -> None:
 
 
 JOBS = 20
+SWEEPS = {
+    "dvrl, scale=smoke": ("method=dvrl", f"seed=range(0,{JOBS})", "scale=smoke"),
+    "four papers, scale=smoke": ("method=dvrl,supsup,crvae,rewriting", f"seed=range(0,{JOBS // 4})", "scale=smoke"),
+    "dvrl, trainer=debug": ("method=dvrl", f"seed=range(0,{JOBS})", "trainer=debug"),
+}
 
 
 def sweep() -> None:
-    """Wall time of a sweep of twenty jobs against what the jobs themselves compute: fit and evaluation.
+    """Wall time of sweeps of twenty jobs against what the jobs themselves compute: data and model, fit, evaluation.
 
-    The overhead of a job is the same however long it takes, so that two sizes are shown.
+    The rest is the start of Python and its imports, composing configs, and the tables. It is the same however long a
+    job takes, so that sweeps of several sizes are shown.
     """
-    words = ("method=dvrl", f"seed=range(0,{JOBS})", "logger=csv", "hardware.threads=1")
     launchers = {"one process": (), "two workers (joblib)": ("hydra/launcher=local",)}
-    for size, (name, launcher) in itertools.product(("scale=smoke", "trainer=debug"), launchers.items()):
+    for (size, words), (name, launcher) in itertools.product(SWEEPS.items(), launchers.items()):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "train.py", "-m", *launcher, *words, size, f"paths.output_dir={folder}"]
+            options = ("logger=csv", "hardware.threads=1", f"paths.output_dir={folder}")
             began = time.perf_counter()
-            subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+            subprocess.run(
+                [sys.executable, "train.py", "-m", *launcher, *words, *options],
+                cwd=ROOT,
+                capture_output=True,
+                check=True,
+            )
             wall = time.perf_counter() - began
             found = [json.loads(path.read_text()) for path in Path(folder).glob("runs/*/*/*/metrics.json")]
-        own = sum(run["time/fit_seconds"] + run["time/evaluation_seconds"] for run in found)
-        times = f"{wall:6.1f} s, {own:6.1f} s of it the jobs' own: {wall / own:.2f} x"
-        print(f"{len(found)} jobs, {size:13} {name:22} {times}")
+        parts = {part: sum(run[f"time/{part}_seconds"] for run in found) for part in ("setup", "fit", "evaluation")}
+        own = sum(parts.values())
+        shares = ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items())
+        times = f"{wall:6.1f} s, {own:6.1f} s of it the jobs' own ({shares}): {wall / own:.2f} x"
+        print(f"{len(found)} jobs, {size:24} {name:22} {times}", flush=True)
 
 
 def dvrl(rounds: int, threads: int, opendataval: str | None, budget: float) -> None:

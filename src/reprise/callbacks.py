@@ -32,7 +32,7 @@ class History(Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        self._began = 0.0
+        self.started = self._began = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and training time so far."""
@@ -44,7 +44,7 @@ class History(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self._began = time.perf_counter()
+        self.started = self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Keep the step's metrics; a loss that is not a number ends the run."""

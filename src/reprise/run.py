@@ -97,6 +97,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
     from reprise import building, callbacks, dashboard, processes
     from reprise.memory import peak_bytes
 
+    setting_up = time.perf_counter()
     source, datamodule, module = _built(config)
     history = callbacks.History(folder.path / "metrics.csv")
     mirror = dashboard.Mirror(config, history)
@@ -106,7 +107,8 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         began = time.perf_counter()
         metrics = module.final_metrics(datamodule)
         files = module.artifacts(folder.path)
-        metrics |= {"time/fit_seconds": history.seconds, "time/evaluation_seconds": time.perf_counter() - began}
+        metrics |= {"time/setup_seconds": history.started - setting_up, "time/fit_seconds": history.seconds}
+        metrics["time/evaluation_seconds"] = time.perf_counter() - began
         metrics["memory/peak_bytes"] = peak_bytes()  # of the process: in a sweep, of all its runs so far
         metrics = {name: building.number(name, value) for name, value in metrics.items()}
         env = environment(source.spec.checksum, module.device.type, processes.count(config))

@@ -7,14 +7,15 @@ from matplotlib.image import imsave
 
 from reprise.evidence import Record
 from reprise.papers.rewriting.charts import charts
-from reprise.papers.rewriting.sweep_figures import draw, rules
+from reprise.papers.rewriting.sweep_figures import RANK_TWO, draw, rules
+from reprise.report.charts import SHAPES
 from reprise.reported import load_reported
 
 REPORTED = load_reported("rewriting")
 METHODS = ("rewriting", "raw_key", "finetune_layer")
 
 
-def run(method="rewriting", seed=0, edit="flat -> dome", **metrics):
+def run(method="rewriting", seed=0, edit="flat -> dome", rank=1, **metrics):
     known = {"edit/success": 0.5 + seed / 10, "collateral/l1_outside": 0.02, "ceiling/success": 0.9}
     raw = {
         "paper": "rewriting",
@@ -22,10 +23,11 @@ def run(method="rewriting", seed=0, edit="flat -> dome", **metrics):
         "dataset": "scenes",
         "seed": seed,
         "scale": "cpu",
-        "run_key": f"{method}{seed}",
-        "group": method,
+        "run_key": f"{method}{seed}" + ("" if rank == 1 else f"-{rank}"),
+        "group": method if rank == 1 else f"{method}-{rank}",
         "protocol": edit,
         "condition": {"edit": edit},
+        "settings": {"recipe": {"rank": rank}},
         "table": "rewriting/objects",
         "metrics": {name: value for name, value in (known | metrics).items() if value is not None},
     }
@@ -63,3 +65,17 @@ def test_the_report_has_the_same_chart(tmp_path):
     assert [panel.title for panel in chart.panels] == ["flat -> dome; ceiling 0.90"]
     assert {series.name for series in chart.series} == {REPORTED.display.methods[method] for method in METHODS}
     assert charts(REPORTED, [], tmp_path) == []
+
+
+def test_rank_two_stands_beside_rank_one_where_it_has_the_same_seeds(tmp_path):
+    one = [run(method, seed) for method in METHODS for seed in (0, 2)]
+    two = [run(seed=seed, rank=2, **{"edit/success": 0.9}) for seed in (0, 2)]
+    (chart,) = charts(REPORTED, [*one, *two], tmp_path)
+    (panel,) = chart.panels
+    rows = {row["series"]: row["mean"] for row in panel.spec["data"]["values"]}
+    assert rows[RANK_TWO] == 0.9
+    assert rows[REPORTED.display.methods["rewriting"]] == 0.6
+    (entry,) = [series for series in chart.series if series.name == RANK_TWO]
+    assert entry.shape not in SHAPES.values()
+    (chart,) = charts(REPORTED, [*one, two[0]], tmp_path)
+    assert RANK_TWO not in {series.name for series in chart.series}

@@ -23,6 +23,7 @@ STEP, LINE = 26, 12  # pixels between the rows of a list, and of one line of the
 NAME, TITLE = 22, 34  # letters that fit in a line of a row's name, and of an axis' title
 HEIGHT, PADDING = 230, 8  # pixels of a panel with two axes, and between its edges and what is drawn
 SOLID = (1, 0)
+LOG_LABEL = "datum.label && datum.value < 1 ? format(datum.value, '~g') : datum.label"  # 0.02, not 20m; minor ones bare
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def _axis(axis: Axis) -> Row:
     if axis.ticks:
         made |= {"values": [short(tick) for tick in axis.ticks], "format": ",~g", "grid": False}
     elif axis.scale == "log":
-        made |= {"format": "~s", "tickCount": 5, "grid": False}
+        made |= {"format": "~s", "labelExpr": LOG_LABEL, "tickCount": 5, "grid": False}
     return made
 
 

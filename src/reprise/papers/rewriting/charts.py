@@ -8,8 +8,8 @@ from pathlib import Path
 from reprise.evidence import Record
 from reprise.layout import scales_of
 from reprise.panels import seeds_of
-from reprise.papers.rewriting.sweep_figures import BEST, HARM, SUCCESS, mean_of, rules
-from reprise.report.charts import Axis, Chart, Panel, Picture, axis_over, lines, present, short, spread
+from reprise.papers.rewriting.sweep_figures import BEST, HARM, RANK_TWO, SUCCESS, mean_of, of_rank_two, rules
+from reprise.report.charts import Axis, Chart, Panel, Picture, Series, axis_over, lines, present, short, spread
 from reprise.report.common import method_series
 from reprise.report.stills import still
 from reprise.reported import Reported
@@ -33,18 +33,22 @@ def tradeoff_chart(reported: Reported, records: Sequence[Record], scale: str) ->
     there = rules(reported, records, scale)
     if not there:
         return None
-    panels, everything = [], []
+    panels, everything, looks = [], [], method_series(reported)
+    entries = [*looks.values(), Series(RANK_TWO, looks["rewriting"].colour, "triangle-up")]
     for edit, methods in there.items():
+        named = {reported.display.methods[name]: runs for name, runs in methods.items()}
+        if two := of_rank_two(records, methods.get("rewriting", ())):
+            named[RANK_TWO] = two
         rows = []
-        for name, runs in methods.items():
+        for name, runs in named.items():
             success = spread([run.metrics[SUCCESS] for run in runs], ".3f", 0.5)
-            rows.append({"series": reported.display.methods[name], "x": short(mean_of(runs, HARM)), **success})
+            rows.append({"series": name, "x": short(mean_of(runs, HARM)), **success})
         ceiling = mean_of([run for runs in methods.values() for run in runs], BEST)
         x, y = axis_over("collateral: L1 outside", [row["x"] for row in rows]), Axis("success, pixels")
-        spec = lines(rows, x, y, list(method_series(reported).values()), joined=False)
+        spec = lines(rows, x, y, entries, joined=False)
         panels.append(Panel(f"{edit}; ceiling {ceiling:.2f}", spec))
         everything += rows
     counts = seeds_of([runs for methods in there.values() for runs in methods.values()])
     told = f"Mean and 95 % interval over {counts}; up and left is better."
-    series = present(method_series(reported).values(), everything)
-    return Chart(f"tradeoff_{scale}", f"Success against collateral, {scale} scale", told, tuple(panels), series)
+    title = f"Success against collateral, {scale} scale"
+    return Chart(f"tradeoff_{scale}", title, told, tuple(panels), present(entries, everything))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUCCESS, HARM, BEST = "edit/success", "collateral/l1_outside", "ceiling/success"
 FEWEST = 3  # methods of a panel
 PANEL = 2.6  # inches
+RANK_TWO = "The same of rank two"
 SHOWN = {  # rules whose edits are shown, and the method that does each best in the paper's own terms
     "dome -> spire": "rewriting",
     "flat -> dome": "rewriting",
@@ -88,7 +89,7 @@ def tradeoff_figure(reported: Reported, records: Sequence[Record], scale: str) -
             at = ([r.metrics[metric] for r in two] for metric in (HARM, SUCCESS))
             colour, point = chosen["rewriting"].colour, (mean_of(two, HARM), mean_of(two, SUCCESS))
             ax.plot(*at, "o", ms=2, alpha=0.4, color=colour)
-            ax.plot(*point, "o", ms=8, mfc="white", mew=2, color=colour, label="The same of rank two")
+            ax.plot(*point, "o", ms=8, mfc="white", mew=2, color=colour, label=RANK_TWO)
         everything = [run for runs in methods.values() for run in runs]
         ax.axhline(mean_of(everything, BEST), color=GREY, linestyle="--", linewidth=1)
         ax.set_xlim(left=0)
