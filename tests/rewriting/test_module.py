@@ -11,7 +11,7 @@ from harness import small
 
 from reprise.data import scenes
 from reprise.data.scenes import Label
-from reprise.papers.rewriting import evaluation, module
+from reprise.papers.rewriting import datamodule, evaluation, module
 from reprise.papers.rewriting.baselines import Ablated, UnitAblation
 from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.edits import EditStack, load_edits
@@ -53,6 +53,20 @@ def test_a_run_has_the_metrics_that_tables_need(seen, tmp_path):
     removal = harness.read(run_of(tmp_path / "b", "rewriting", "edit=watermark") / "metrics.json")
     assert 0 <= removal["watermarks_per_1000"] <= 1000
     assert "unedited/watermarks_per_1000" in removal
+
+
+def test_runs_of_one_process_share_what_is_the_same_and_find_what_they_find_alone(seen, tmp_path, monkeypatch):
+    prepared, trial = [], datamodule.trial
+    monkeypatch.setattr(datamodule, "trial", lambda *args: prepared.append(args) or trial(*args))
+    found = {}
+    for methods in (("raw_key", "rewriting"), ("rewriting",)):
+        datamodule._ready.clear()
+        for name in methods:
+            numbers = harness.numbers(run_of(tmp_path / methods[0] / str(len(methods)), name))
+            assert found.setdefault(name, numbers) == numbers
+    assert len(prepared) == 2
+    run_of(tmp_path, "raw_key", "dataset.test=21")
+    assert len(prepared) == 3, "other scenes to judge on"
 
 
 def test_the_search_is_judged_on_the_way_and_at_its_end(seen, tmp_path):

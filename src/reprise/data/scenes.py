@@ -6,6 +6,7 @@ pure function of them, so that a change of one factor gives the counterfactual i
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
@@ -169,6 +170,11 @@ def load(
         raise UserError(
             f"dataset.buildings={buildings} cannot be used: scenes have {', '.join(map(str, BUILDINGS))} of them."
         )
+    return _drawn(name, size, buildings, train, test, seed)
+
+
+@functools.lru_cache(maxsize=1)  # the runs of a sweep see the same scenes
+def _drawn(name: str, size: int, buildings: int, train: int, test: int, seed: int) -> Scenes:
     parts = []
     for number, count in enumerate((train, test)):
         factors = sample(count, buildings, seeded(seed, number))

@@ -31,10 +31,11 @@ from reprise.papers.rewriting.game import (
 )
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
 from reprise.papers.rewriting.recipes import SceneRecipe
-from reprise.papers.rewriting.training import JUDGED, SceneFit, ScenePool
+from reprise.papers.rewriting.training import SceneFit, ScenePool
 from reprise.randomness import derived_seed, generator
 
 WEIGHTS, PLAY, JUDGE = 3, 4, 5  # what randomness is for
+JUDGED = 300  # images whose labels are compared with as many rendered ones'
 ADAPTED = 4  # steps between two settings of the augmentation's probability
 
 

@@ -148,10 +148,10 @@ class SceneRecipe:
         return SceneFit(source.spec, run_seed, self)
 
     def quality(self, model: SceneGenerator, source: Scenes, seed: int) -> dict[str, float]:
-        """How well a generator of this kind draws."""
-        from reprise.papers.rewriting.training import JUDGED, quality
+        """How well a generator of this kind draws as many new scenes as the data set holds back."""
+        from reprise.papers.rewriting.training import quality
 
-        return quality(model, JUDGED, seed)
+        return quality(model, len(source.test), seed)
 
     def _train(self, source: Scenes, run_seed: int, path: Path, device: torch.device) -> SceneGenerator:
         from reprise.papers.rewriting.training import ScenePool

@@ -180,10 +180,12 @@ def draw_request(
         )
     paste, *rest = having[: contexts + 1]
     chosen = tuple(SceneMask(factors.rows(slice(row, row + 1)), whole[row].float()) for row in rest)
-    differs = whole if shown else labels != scenes.render(rule.counterfactual(factors), size)[1]
     if rule.covered:
         return SceneRequest(*_covering(factors, whole, paste), chosen)
-    place = SceneMask(factors.rows(slice(paste, paste + 1)), largest_piece(differs[paste]).float())
+    scene, marked = factors.rows(slice(paste, paste + 1)), whole[paste]
+    if not shown:
+        marked = labels[paste] != scenes.render(rule.counterfactual(scene), size)[1][0]
+    place = SceneMask(scene, largest_piece(marked).float())
     if rule.copied is None:  # nothing is copied to remove a thing: the mask says what goes
         return SceneRequest(None, place, chosen)
     things = labels == int(rule.copied)

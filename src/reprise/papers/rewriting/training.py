@@ -25,7 +25,6 @@ from reprise.randomness import generator
 from reprise.schedules import cosine
 
 POOL, CHECK = 1, 2  # what randomness is for
-JUDGED = 300  # scenes that a generator is judged on
 RARE = 0.6  # power of how rare a label is; windows are small and few, and blur first
 
 
@@ -162,7 +161,7 @@ class SceneFit(pl.LightningModule):
     def final_metrics(self, datamodule: pl.LightningDataModule) -> dict[str, float]:
         """How well it draws."""
         self.model.eval()
-        self.judged = quality(self.model, JUDGED, self.model.plan.seed)
+        self.judged = self.recipe.quality(self.model, datamodule.source, self.model.plan.seed)
         return self.judged
 
     def artifacts(self, run_dir: Path) -> list[Path]:
@@ -208,8 +207,8 @@ def quality(model: SceneGenerator, count: int, seed: int) -> dict[str, float]:
     """How the generator draws scenes that it was not fitted to, beside the renderer's own images.
 
     Returns:
-        ``generator/mae`` on 0..1, and for each class ``generator/recall/<class>`` and ``renderer/recall/<class>``: the
-        share of its true pixels that the segmenter finds in either image.
+        ``generator/mae`` on 0..1, and for each class that is there ``generator/recall/<class>`` and
+        ``renderer/recall/<class>``: the share of its true pixels that the segmenter finds in either image.
     """
     factors: Factors = scenes.sample(count, model.plan.buildings, generator(seed, CHECK)).to(model.device)
     truth, labels = scenes.render(factors, model.size)
@@ -218,6 +217,6 @@ def quality(model: SceneGenerator, count: int, seed: int) -> dict[str, float]:
     found = {"generator/mae": float((drawn - truth).abs().mean())}
     for name, images in (("generator", drawn), ("renderer", truth)):
         shares = recall(scenes.segment(factors, images), labels, len(Label))
-        for label in Label:
-            found[f"{name}/recall/{label.name.lower()}"] = float(shares[label])
+        for label in labels.unique().tolist():
+            found[f"{name}/recall/{Label(label).name.lower()}"] = float(shares[label])
     return found
