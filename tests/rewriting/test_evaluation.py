@@ -56,8 +56,11 @@ def test_the_oracle_of_the_last_layer_draws_the_counterfactual_where_it_differs(
 
 def test_weights_in_the_place_of_a_layers_own_are_used():
     generator = SceneGenerator(Plan(channels=(6, 8, 6), style=8, hidden=8, colours_from=4)).eval()
-    ws = generator.ws(scenes.sample(3, 2, torch.Generator().manual_seed(2)))
-    plain = evaluation.drawn(generator, ws)
-    own = generator.synthesis.layers["4"].weight
-    assert torch.allclose(evaluation.drawn(generator, ws, {4: own}), plain)
-    assert not torch.allclose(evaluation.drawn(generator, ws, {4: own + 0.5}), plain)
+    asked = evaluation.trial(generator, RULES["watermark"], scenes.sample(3, 2, torch.Generator().manual_seed(2)))
+    net = generator.synthesis
+    for layer in (4, 6, 4):  # each after another one's beginning was kept
+        own = net.layers[str(layer)].weight.detach()
+        for weight in (own, own + 0.5):
+            expected = net.finish(net.start(asked.ws), asked.ws, {layer: weight})
+            assert torch.equal(evaluation.redrawn(generator, asked, layer, weight), expected)
+        assert not torch.allclose(expected, asked.before.images)

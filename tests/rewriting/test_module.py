@@ -56,17 +56,19 @@ def test_a_run_has_the_metrics_that_tables_need(seen, tmp_path):
 
 
 def test_runs_of_one_process_share_what_is_the_same_and_find_what_they_find_alone(seen, tmp_path, monkeypatch):
-    prepared, trial = [], datamodule.trial
-    monkeypatch.setattr(datamodule, "trial", lambda *args: prepared.append(args) or trial(*args))
+    made = {"trial": [], "oracle": []}
+    for name, calls in made.items():
+        do = getattr(datamodule, name)
+        monkeypatch.setattr(datamodule, name, lambda *args, do=do, calls=calls: calls.append(args) or do(*args))
     found = {}
     for methods in (("raw_key", "rewriting"), ("rewriting",)):
-        datamodule._ready.clear()
+        datamodule._prepared.clear()
         for name in methods:
             numbers = harness.numbers(run_of(tmp_path / methods[0] / str(len(methods)), name))
             assert found.setdefault(name, numbers) == numbers
-    assert len(prepared) == 2
+    assert (len(made["trial"]), len(made["oracle"])) == (2, 2)
     run_of(tmp_path, "raw_key", "dataset.test=21")
-    assert len(prepared) == 3, "other scenes to judge on"
+    assert (len(made["trial"]), len(made["oracle"])) == (3, 3), "other scenes to judge on"
 
 
 def test_the_search_is_judged_on_the_way_and_at_its_end(seen, tmp_path):

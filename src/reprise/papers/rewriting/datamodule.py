@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from reprise.checks import PositiveInt, checked
 from reprise.data.base import Source
 from reprise.data.scenes import Factors
 from reprise.errors import UserError
-from reprise.papers.rewriting.evaluation import Trial, best_layer, drawn, oracle, segmented, trial
+from reprise.papers.rewriting.evaluation import Trial, best_layer, drawn, oracle, right_one, segmented, trial
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.recipes import SceneRecipe
 from reprise.papers.rewriting.request import Marked, Request
@@ -26,9 +27,23 @@ from reprise.randomness import generator as seeded
 
 REQUEST = 11  # what randomness is for
 SCANNED = 100  # scenes on which layers are compared
-KEPT = 3  # generators of a sweep
+KEPT = 9  # pairs of a generator and a rule: a sweep's three of each
 
-_ready: dict[tuple[Any, ...], tuple[SceneGenerator, Rewriter, Trial]] = {}  # what this process's next runs may share
+
+@dataclass(frozen=True)
+class Prepared:
+    """What runs of one process that edit the same generator by the same rule have in common.
+
+    ``measured`` is what was found that does not depend on the edit, by what it is and what it depends on.
+    """
+
+    generator: SceneGenerator
+    rewriter: Rewriter
+    trial: Trial
+    measured: dict[tuple[Any, ...], dict[str, float]] = field(default_factory=dict)
+
+
+_prepared: dict[tuple[Any, ...], Prepared] = {}
 
 
 class EditData(pl.LightningDataModule):
@@ -116,31 +131,37 @@ class EditData(pl.LightningDataModule):
         """Take or train the generator, and put everything on the device."""
         device = self.trainer.strategy.root_device
         generator = self.recipe.obtain(self.source, self.seed, self.cache_dir, device).to(device).eval()
-        self.generator, self.rewriter, self.trial = self._prepared(generator.requires_grad_(False))
+        self._shared = self._prepared(generator.requires_grad_(False))
+        self.generator, self.rewriter, self.trial = self._shared.generator, self._shared.rewriter, self._shared.trial
         if not self.recipe.told:
             self.asked = self._drawn(self._shown)
         self.requests = [self._marked(asked) for asked in self.asked]
 
-    def _prepared(self, generator: SceneGenerator) -> tuple[SceneGenerator, Rewriter, Trial]:
-        """Moments of keys and unedited images: those of an earlier run of this process, where it had the same.
-
-        No edit changes a generator in place.
-        """
+    def _prepared(self, generator: SceneGenerator) -> Prepared:
+        """That of an earlier run of this process, where it had the same: no edit changes a generator in place."""
         data = self.spec.checksum, len(self.source.train), len(self.source.test)
         key = (generator.fingerprint, str(generator.device), data, self.rule.name, self.recipe.told, self.moments)
-        if (found := _ready.pop(key, None)) is None:
-            factors, styles = self.source.factors, generator.ws
-
-            def sample(count: int) -> Tensor:
-                return styles(factors.rows(slice(count)).to(generator.device))
-
-            rewriter = Rewriter(generator.synthesis, sample, self.moments, generator.fingerprint)
-            asked = trial(generator, self.rule, self.source.held.to(generator.device), self.recipe.told)
-            found = generator, rewriter, asked
-        _ready[key] = found  # the latest last
-        while len(_ready) > KEPT:
-            del _ready[next(iter(_ready))]
+        found = _prepared.pop(key, None) or self._made(generator)
+        for other in _prepared.values():
+            other.trial.begun.clear()  # the largest part
+        _prepared[key] = found  # the latest last
+        while len(_prepared) > KEPT:
+            del _prepared[next(iter(_prepared))]
         return found
+
+    def _made(self, generator: SceneGenerator) -> Prepared:
+        factors, styles, device = self.source.factors, generator.ws, generator.device
+
+        def sample(count: int) -> Tensor:
+            return styles(factors.rows(slice(count)).to(device))
+
+        rewriter = Rewriter(generator.synthesis, sample, self.moments, generator.fingerprint)
+        return Prepared(generator, rewriter, trial(generator, self.rule, self.source.held.to(device), self.recipe.told))
+
+    def _once(self, what: tuple[Any, ...], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        if what not in self._shared.measured:
+            self._shared.measured[what] = measure()
+        return self._shared.measured[what]
 
     def _shown(self, factors: Factors) -> Tensor:
         return segmented(drawn(self.generator, self.generator.ws(factors.to(self.generator.device)))).cpu()
@@ -170,6 +191,12 @@ class EditData(pl.LightningDataModule):
         factors = self.source.factors.rows(slice(count)).to(self.generator.device)
         return trial(self.generator, self.rule, factors, self.recipe.told)
 
+    def oracle(self, layer: int, margin: int) -> dict[str, float]:
+        """What a layer could do on the scenes to judge on; it depends on the copy where nothing else is right."""
+        if right_one(self.trial) is None:
+            return oracle(self.generator, self.trial, layer, margin, self.requests[0].copy)
+        return self._once(("oracle", layer, margin), lambda: oracle(self.generator, self.trial, layer, margin))
+
     def quality(self) -> dict[str, float]:
         """How well the generator draws."""
-        return self.recipe.quality(self.generator, self.source, self.seed)
+        return self._once(("quality", self.seed), lambda: self.recipe.quality(self.generator, self.source, self.seed))

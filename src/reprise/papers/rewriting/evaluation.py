@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from reprise.data import scenes
 from reprise.data.scenes import Factors, Label
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.metrics import Labelled, collateral, grown, psnr, success
-from reprise.papers.rewriting.network import Network
+from reprise.papers.rewriting.network import Network, State
 from reprise.papers.rewriting.request import Marked, Request, at_size, pasted
 from reprise.papers.rewriting.rewriter import feature_paste
 from reprise.papers.rewriting.scene_requests import Rule, connected
@@ -42,6 +42,7 @@ class Trial:
         without: scenes ``[n]`` in which nothing should change.
         target: images with a copy laid over them, where no more is known than what was marked; there are no scenes and
             no labels then.
+        begun: by layer, what comes before it, see `redrawn`.
     """
 
     rule: Rule | None
@@ -56,6 +57,7 @@ class Trial:
     met: Callable[[Tensor], Tensor] | None
     without: Tensor
     target: Tensor | None = None
+    begun: dict[int, list[State]] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -126,10 +128,20 @@ def segmented(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def drawn(generator: SceneGenerator, ws: Tensor, weights: Mapping[int, Tensor] | None = None) -> Tensor:
-    """Images of styles, with some layers' weights replaced."""
-    net = generator.synthesis
-    return torch.cat([net.finish(net.start(part), part, weights or {}) for part in ws.split(AT_ONCE)])
+def drawn(generator: SceneGenerator, ws: Tensor) -> Tensor:
+    """Images of styles."""
+    return torch.cat([generator.synthesis(part) for part in ws.split(AT_ONCE)])
+
+
+@torch.no_grad()
+def redrawn(generator: SceneGenerator, asked: Trial, layer: int, weight: Tensor) -> Tensor:
+    """Images of a trial's scenes with a layer's weight replaced; what comes before the layer is kept for the next."""
+    net, parts = generator.synthesis, asked.ws.split(AT_ONCE)
+    if layer not in asked.begun:
+        asked.begun.clear()
+        asked.begun[layer] = [net.start(part, layer) for part in parts]
+    states = zip(asked.begun[layer], parts, strict=True)
+    return torch.cat([net.finish(state, part, {layer: weight}) for state, part in states])
 
 
 def judge(asked: Trial, images: Tensor, margin: int) -> dict[str, float]:
@@ -195,10 +207,9 @@ def oracle(
     """
     if asked.target is not None:
         return {}
-    images, right, differs = [], None, asked.there
+    images, right, differs = [], right_one(asked), asked.there
     if asked.truth is not None:
         differs = scenes.render(asked.factors, generator.size)[1] != scenes.render(asked.other, generator.size)[1]
-        right = asked.other if asked.rule.drawable else asked.rule.donor and asked.rule.donor(asked.factors)
     if right is None and copy is None:
         return {}
     for first in range(0, len(asked.ws), AT_ONCE):
@@ -212,6 +223,13 @@ def oracle(
         images.append(feature_paste(generator.synthesis, layer, asked.ws[part], value, alpha))
     found = judge(asked, torch.cat(images), margin)
     return {"oracle/success": found.get("edit/success", 0.0), "oracle/l1_outside": found["collateral/l1_outside"]}
+
+
+def right_one(asked: Trial) -> Factors | None:
+    """Scenes that show what is wanted where it is wanted, if the generator can draw such."""
+    if asked.truth is None:
+        return None
+    return asked.other if asked.rule.drawable else asked.rule.donor and asked.rule.donor(asked.factors)
 
 
 def _laid_over(

@@ -222,7 +222,7 @@ class LayerEdit(SceneEdit):
     def drawn(self, data: EditData, found: Solution, asked: Trial) -> Tensor:
         """With the layer's weight changed."""
         weight = data.generator.synthesis.layers[str(self.used.layer)].weight + found.dw
-        return evaluation.drawn(data.generator, asked.ws, {self.used.layer: weight})
+        return evaluation.redrawn(data.generator, asked, self.used.layer, weight)
 
     def edits(self, data: EditData) -> list[Edit]:
         """Lambda and D, where the change has them."""
@@ -234,8 +234,7 @@ class LayerEdit(SceneEdit):
 
     def more_metrics(self, data: EditData) -> dict[str, float]:
         """What this layer could do at all, and which one it is."""
-        copy = data.requests[0].copy
-        found = evaluation.oracle(data.generator, data.trial, self.used.layer, self.margin, copy)
+        found = data.oracle(self.used.layer, self.margin)
         return found | {"edit/layer": self.used.layer, "edit/rank": self.used.rank}
 
 
