@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import harness
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from reprise.papers.rewriting.scene_requests import RULES
 NAMES = (
     *("edit/success", "edit/image_success", "collateral/l1_outside", "collateral/label_flips"),
     *("collateral/unaffected_l1", "counterfactual/psnr", "oracle/success", "ceiling/success", "generator/recall/dome"),
+    *("counterfactual/frechet", "unedited/frechet", "ceiling/frechet"),
 )
 
 
@@ -155,7 +158,7 @@ def test_a_removal_is_repeated(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    source = scenes.load(name="scenes", store=no_store(tmp_path), train=40, test=20)
+    source = scenes.load(name="scenes", store=no_store(tmp_path), train=300, test=60)
     recipe = SceneRecipe([8, 8, 8, 8], 8, 8, 4, 16, 2, 4, 1e-3, 0.0, 8, seed=0)
 
     def make(edit):
@@ -177,6 +180,19 @@ def test_ablated_units_are_read_by_nobody(data):
     net = edit.generator.synthesis
     expected = net.finish(net.start(edit.trial.ws), edit.trial.ws, {6: torch.zeros_like(net.layers["6"].weight)})
     assert torch.allclose(ablation.drawn(edit, every, edit.trial), expected, atol=1e-6)
+
+
+def test_half_of_the_counterfactual_is_nearer_to_it_than_nothing_of_it(data):
+    datamodule._prepared.clear()
+    edit = data("dome_to_spire")
+    truth, idle = edit.trial.truth, 2 * scenes.render(edit.trial.factors, 32)[0] - 1
+    seen = {name: replace(edit.trial.before, images=x) for name, x in (("before", idle), ("ceiling", truth))}
+    edit.trial = replace(edit.trial, **seen)
+    found = edit.frechet((idle + truth) / 2)
+    assert found["ceiling/frechet"] == pytest.approx(0, abs=1e-4)
+    assert 0.001 < found["counterfactual/frechet"] < found["unedited/frechet"]
+    edit.trial = replace(edit.trial, truth=truth[:1])
+    assert edit.frechet(idle[:1]) == {}, "one image has no covariance"
 
 
 def test_development_scenes_are_not_those_that_are_judged(data):

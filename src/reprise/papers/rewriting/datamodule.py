@@ -16,6 +16,7 @@ from reprise.checks import PositiveInt, checked
 from reprise.data.base import Source
 from reprise.data.scenes import Factors
 from reprise.errors import UserError
+from reprise.frechet import Frechet
 from reprise.papers.rewriting.evaluation import Trial, best_layer, drawn, oracle, right_one, segmented, trial
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.recipes import SceneRecipe
@@ -27,6 +28,7 @@ from reprise.randomness import generator as seeded
 
 REQUEST = 11  # what randomness is for
 SCANNED = 100  # scenes on which layers are compared
+FRECHET = Frechet()  # in features that tell a scene's first roof
 KEPT = 9  # pairs of a generator and a rule: a sweep's three of each
 
 
@@ -196,6 +198,22 @@ class EditData(pl.LightningDataModule):
         if right_one(self.trial) is None:
             return oracle(self.generator, self.trial, layer, margin, self.requests[0].copy)
         return self._once(("oracle", layer, margin), lambda: oracle(self.generator, self.trial, layer, margin))
+
+    def frechet(self, images: Tensor) -> dict[str, float]:
+        """The Frechet distance of edited images of the trial's scenes to the counterfactual ones, and of the bounds."""
+        truth = self.trial.truth
+        if truth is None or len(truth) < 2:
+            return {}
+
+        def apart(shown: Tensor) -> float:
+            real, generated = (((x + 1) / 2).clamp(0, 1) for x in (truth, shown))
+            return FRECHET.distance(self.spec, self.source.train, real, generated, self.cache_dir)
+
+        def bounds() -> dict[str, float]:
+            shown = {"unedited": self.trial.before.images, "ceiling": self.trial.ceiling.images}
+            return {f"{name}/frechet": apart(x) for name, x in shown.items()}
+
+        return {"counterfactual/frechet": apart(images)} | self._once(("frechet",), bounds)
 
     def quality(self) -> dict[str, float]:
         """How well the generator draws."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from reprise.callbacks import steps_loader
@@ -147,6 +148,10 @@ class MarkedData(pl.LightningDataModule):
         return [vars(one) | {"score": one.score} for one in found], found[0].layer
 
     def oracle(self, layer: int, margin: int) -> dict[str, float]:
+        """Nothing is known."""
+        return {}
+
+    def frechet(self, images: Tensor) -> dict[str, float]:
         """Nothing is known."""
         return {}
 

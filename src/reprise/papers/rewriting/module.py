@@ -154,7 +154,7 @@ class SceneEdit(pl.LightningModule):
         if self.found.losses:
             metrics |= {"edit/first_loss": self.found.losses[0], "edit/loss": self.found.losses[-1]}
         metrics |= {"time/edit_seconds": self.seconds}
-        metrics |= datamodule.quality()
+        metrics |= datamodule.frechet(images) | datamodule.quality()
         self.result = Result(metrics, images, asked, path)
         return metrics
 

@@ -1,11 +1,13 @@
+"""A distance of normal distributions, and of images in a classifier's features."""
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from linear_gaussian import generator
 
 from reprise.data.base import DataSpec, Split
-from reprise.papers.crvae.frechet import Frechet, frechet_distance
+from reprise.frechet import Frechet, frechet_distance
+from reprise.randomness import generator
 
 SPEC = DataSpec(name="toy", task="classification", kind="image", shape=(1, 8, 8), classes=("a", "b"), checksum="c")
 
@@ -42,7 +44,7 @@ def test_a_covariance_of_less_than_full_rank():
 @pytest.fixture
 def images():
     y = torch.arange(400) % 2
-    x = 0.2 * torch.rand(400, 1, 8, 8, generator=generator())
+    x = 0.2 * torch.rand(400, 1, 8, 8, generator=generator(0))
     x[y == 1, :, 2:6, 2:6] += 0.7
     return Split(x, y)
 
