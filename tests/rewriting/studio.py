@@ -1,10 +1,11 @@
-"""What the tests of sessions and of the editor share: a small generator, masks as they are painted."""
+"""What the tests of sessions and of the editor share: a generator, masks as they are painted, a page's requests."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import io
+import json
 import threading
 import time
 
@@ -78,3 +79,66 @@ def serving(app):
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+@contextlib.contextmanager
+def new_client(editable, **options):
+    import httpx
+
+    from reprise.papers.rewriting.editor.app import make_app
+
+    with (
+        serving(make_app(editable, **options)) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        yield client
+
+
+class Tab:
+    """A page's side of a session."""
+
+    def __init__(self, client):
+        self.client = client
+        self.state = client.post("/api/sessions", json={}).json()
+        self.base = f"/api/sessions/{self.state['id']}"
+
+    def post(self, path, **content):
+        return self.client.post(f"{self.base}/{path}", json=content)
+
+    def do(self, path, **content):
+        answer = self.post(path, **content)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def get(self, path=""):
+        return self.client.get(f"{self.base}{path}")
+
+    def ready(self):
+        self.do("settings", layer=5, rank=1, steps=20, ridge=0.1)
+        self.do("mark", what="copy", number=0, mask=url(ROOF))
+        for what, number in (("paste", 1), ("context", 2), ("context", 3)):
+            self.do("mark", what=what, number=number, mask=url(WALL))
+        return self
+
+    def events(self):
+        """All events until what runs has ended."""
+        lines = self.get("/events").text.split("\n\n")
+        pairs = [event.split("\n", 1) for event in lines if event]
+        return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in pairs]
+
+    def wait(self):
+        return self.events()[-1][1]
+
+    def images(self, numbers="0-5"):
+        return self.get(f"/images?numbers={numbers}").json()
+
+
+def error(answer, status):
+    """The one sentence of a refusal."""
+    assert answer.status_code == status, answer.text
+    sentence = answer.json()["error"]
+    assert sentence.endswith(".")
+    assert len(sentence) < 300
+    assert "\n" not in sentence
+    assert "Traceback" not in sentence
+    return sentence

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from studio import PLAN, ROOF, WALL, ready, small, torch_box, url
+from studio import PLAN, ROOF, WALL, ready, torch_box, url
 
 from reprise.errors import UserError
 from reprise.papers.rewriting import session as module
@@ -16,11 +16,6 @@ from reprise.papers.rewriting.edits import load_edits
 from reprise.papers.rewriting.generator import SceneGenerator
 from reprise.papers.rewriting.rewriter import Recipe
 from reprise.papers.rewriting.session import Cancelled, Progress, RewriteSession, Settings
-
-
-@pytest.fixture(scope="module")
-def editable():
-    return small()
 
 
 @pytest.fixture(scope="module")
