@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def train(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., ha
         return harness.train(capfd, *argv, *([] if mine else [f"paths.output_dir={tmp_path / 'out'}"]))
 
     return call
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared() -> None:
+    """What one run keeps for the next ones of its process (see `reprise.papers.rewriting.datamodule`) is forgotten."""
+    if module := sys.modules.get("reprise.papers.rewriting.datamodule"):
+        module._prepared.clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """A distance of normal distributions, and of images in a classifier's features."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -55,6 +57,12 @@ def test_like_images_are_nearer_than_others(images, tmp_path):
     near = frechet.distance(SPEC, images, real, like, tmp_path)
     assert near < frechet.distance(SPEC, images, real, 1 - like, tmp_path)
     assert near < frechet.distance(SPEC, images, real, like[::2], tmp_path), "half of the classes is missing"
+
+
+def test_an_image_that_is_not_finite_is_no_error_of_linear_algebra(images, tmp_path):
+    broken = images.x[:50].clone()
+    broken[3, 0, 0, 0] = torch.nan
+    assert math.isnan(Frechet(epochs=1, features=8).distance(SPEC, images, images.x, broken, tmp_path))
 
 
 def test_the_classifier_is_trained_once(images, tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ class History(Callback):
         self.path = path
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0
-        self.started = self._began = time.perf_counter()
+        self.set_up = self._began = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and training time so far."""
@@ -42,9 +42,13 @@ class History(Callback):
         """Take up the rows of the interrupted run."""
         self.rows, self.seconds = list(state_dict["rows"]), state_dict["seconds"]
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Data and module are set up in this process, whether anything is left to train or not."""
+        self.set_up = time.perf_counter()
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        self.started = self._began = time.perf_counter()
+        self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Keep the step's metrics; a loss that is not a number ends the run."""
@@ -110,6 +114,10 @@ class Progress(Callback):
         self._task: Any = None
         self._tenth = 0
         self._began = (0, 0.0)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Data and module are set up in this process, whether anything is left to train or not."""
+        self.set_up = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar at the step where the run starts or goes on."""

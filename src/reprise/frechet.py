@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from pathlib import Path
 
@@ -46,7 +47,12 @@ class Frechet:
             spec: of the data; its checksum is part of the cached classifier's name, and so are the labels of ``train``.
             train: labelled images for the classifier.
             cache: folder in which the classifier is kept.
+
+        Returns:
+            NaN where a generated image is not finite.
         """
+        if not generated.isfinite().all():
+            return math.nan
         network = self._classifier(spec, train, cache).to(real.device)
         return frechet_distance(*_moments(_features(network, real)), *_moments(_features(network, generated)))
 

@@ -107,7 +107,7 @@ def _train(config: dict[str, Any], folder: RunFolder) -> dict[str, float]:
         began = time.perf_counter()
         metrics = module.final_metrics(datamodule)
         files = module.artifacts(folder.path)
-        metrics |= {"time/setup_seconds": history.started - setting_up, "time/fit_seconds": history.seconds}
+        metrics |= {"time/setup_seconds": history.set_up - setting_up, "time/fit_seconds": history.seconds}
         metrics["time/evaluation_seconds"] = time.perf_counter() - began
         metrics["memory/peak_bytes"] = peak_bytes()  # of the process: in a sweep, of all its runs so far
         metrics = {name: building.number(name, value) for name, value in metrics.items()}

@@ -62,5 +62,5 @@ def test_weights_in_the_place_of_a_layers_own_are_used():
         own = net.layers[str(layer)].weight.detach()
         for weight in (own, own + 0.5):
             expected = net.finish(net.start(asked.ws), asked.ws, {layer: weight})
-            assert torch.equal(evaluation.redrawn(generator, asked, layer, weight), expected)
+            assert torch.equal(evaluation.redrawn(net, asked, layer, weight), expected)
         assert not torch.allclose(expected, asked.before.images)

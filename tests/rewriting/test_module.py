@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import harness
 import pandas as pd
@@ -164,7 +165,7 @@ def data(tmp_path):
     def make(edit):
         made = EditData(source, 0, recipe, edit, requests=1, contexts=3, moments=20)
         made.cache_dir = tmp_path
-        made.trainer = type("Trainer", (), {"strategy": type("S", (), {"root_device": torch.device("cpu")})})
+        made.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), precision="32-true")
         made.setup("fit")
         return made
 
@@ -183,7 +184,6 @@ def test_ablated_units_are_read_by_nobody(data):
 
 
 def test_half_of_the_counterfactual_is_nearer_to_it_than_nothing_of_it(data):
-    datamodule._prepared.clear()
     edit = data("dome_to_spire")
     truth, idle = edit.trial.truth, 2 * scenes.render(edit.trial.factors, 32)[0] - 1
     seen = {name: replace(edit.trial.before, images=x) for name, x in (("before", idle), ("ceiling", truth))}
@@ -193,6 +193,16 @@ def test_half_of_the_counterfactual_is_nearer_to_it_than_nothing_of_it(data):
     assert 0.001 < found["counterfactual/frechet"] < found["unedited/frechet"]
     edit.trial = replace(edit.trial, truth=truth[:1])
     assert edit.frechet(idle[:1]) == {}, "one image has no covariance"
+    assert data("watermark").frechet(idle) == {}, "the classifier need not see it"
+
+
+def test_what_earlier_runs_took_for_c_is_told_apart_from_the_search(seen, tmp_path):
+    first, second, raw = (
+        harness.read(run_of(tmp_path, method, f"seed={seed}") / "metrics.json")
+        for method, seed in (("rewriting", 0), ("rewriting", 3), ("raw_key", 0))
+    )
+    assert first["time/moments_seconds"] == second["time/moments_seconds"] > 0
+    assert "time/moments_seconds" not in raw
 
 
 def test_development_scenes_are_not_those_that_are_judged(data):

@@ -309,8 +309,8 @@ def test_edits_are_judged_like_those_of_the_other_network(generator, rewriter):
     asked = evaluation.trial(generator, RULES["dome_to_spire"], scenes.sample(8, 2, torch.Generator().manual_seed(2)))
     assert set(evaluation.oracle(generator, asked, 5, margin=2)) == {"oracle/success", "oracle/l1_outside"}
     own = generator.synthesis.layers["4"].weight
-    assert torch.equal(evaluation.redrawn(generator, asked, 4, own), asked.before.images)
-    assert not torch.allclose(evaluation.redrawn(generator, asked, 4, own + 0.5), asked.before.images)
+    assert torch.equal(evaluation.redrawn(generator.synthesis, asked, 4, own), asked.before.images)
+    assert not torch.allclose(evaluation.redrawn(generator.synthesis, asked, 4, own + 0.5), asked.before.images)
 
 
 def test_objects_are_told_to_the_early_layers_alone(generator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import harness
 import lightning.pytorch as pl
@@ -178,6 +179,9 @@ def test_quality_names_every_class():
         assert f"generator/recall/{label.name.lower()}" in found
     assert found["renderer/recall/sky"] > 0.99
     assert found["renderer/recall/dome"] > 0.7
+    one = training.quality(model, 1, 0)
+    assert all(map(math.isfinite, one.values()))
+    assert len(one) < len(found), "one scene does not show everything, and of what it does not nothing is said"
 
 
 def test_a_data_set_without_scenes_is_refused(train):

@@ -144,7 +144,7 @@ class UnitAblation(SceneEdit):
         """Without the weights that read the units."""
         weight = data.generator.synthesis.layers[str(self.layer)].weight.clone()
         weight[:, found.units] = 0
-        return evaluation.redrawn(data.generator, asked, self.layer, weight)
+        return evaluation.redrawn(data.generator.synthesis, asked, self.layer, weight)
 
     def more_metrics(self, data: EditData) -> dict[str, float]:
         """Where, and how many."""

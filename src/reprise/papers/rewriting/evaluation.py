@@ -134,9 +134,12 @@ def drawn(generator: SceneGenerator, ws: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def redrawn(generator: SceneGenerator, asked: Trial, layer: int, weight: Tensor) -> Tensor:
-    """Images of a trial's scenes with a layer's weight replaced; what comes before the layer is kept for the next."""
-    net, parts = generator.synthesis, asked.ws.split(AT_ONCE)
+def redrawn(net: Network, asked: Trial, layer: int, weight: Tensor) -> Tensor:
+    """Images of a trial's scenes by its own network with a layer's weight replaced.
+
+    What comes before the layer is kept in the trial for the next weight.
+    """
+    parts = asked.ws.split(AT_ONCE)
     if layer not in asked.begun:
         asked.begun.clear()
         asked.begun[layer] = [net.start(part, layer) for part in parts]

@@ -124,7 +124,7 @@ class SceneEdit(pl.LightningModule):
             self.log("train/loss", self.found.losses[-1], batch_size=1)
 
     def _advance(self, count: int | None) -> bool:
-        began = time.perf_counter()
+        began, taking = time.perf_counter(), self._moments_seconds()
         moved = False
         while count is None or count > 0:
             step, self.found = next(self._search, (None, self.found))
@@ -133,8 +133,12 @@ class SceneEdit(pl.LightningModule):
             moved, count = True, None if count is None else count - 1
             if step in self.judged_after:
                 self.kept.append((step, self.found))
-        self.seconds += time.perf_counter() - began
+        self.seconds += time.perf_counter() - began - (self._moments_seconds() - taking)
         return moved
+
+    def _moments_seconds(self) -> float:
+        """What C has taken so far: another run of this process may have paid for it, so that it counts apart."""
+        return sum(self.trainer.datamodule.rewriter.seconds.values())
 
     @torch.no_grad()
     def final_metrics(self, datamodule: EditData) -> dict[str, float]:
@@ -147,6 +151,7 @@ class SceneEdit(pl.LightningModule):
         for step, found in (*self.kept, (len(self.found.losses), self.found)):
             images = self.drawn(datamodule, found, asked)
             path.append({"step": step} | evaluation.judge(asked, images, self.margin))
+        asked.begun.clear()  # large, and of no use any more
         metrics = path[-1] | evaluation.bounds(asked, self.margin) | self.more_metrics(datamodule)
         del metrics["step"]
         if metrics.get("ceiling/success"):  # not where the segmenter finds nothing of the source
@@ -222,7 +227,7 @@ class LayerEdit(SceneEdit):
     def drawn(self, data: EditData, found: Solution, asked: Trial) -> Tensor:
         """With the layer's weight changed."""
         weight = data.generator.synthesis.layers[str(self.used.layer)].weight + found.dw
-        return evaluation.redrawn(data.generator, asked, self.used.layer, weight)
+        return evaluation.redrawn(data.generator.synthesis, asked, self.used.layer, weight)
 
     def edits(self, data: EditData) -> list[Edit]:
         """Lambda and D, where the change has them."""
@@ -235,6 +240,8 @@ class LayerEdit(SceneEdit):
     def more_metrics(self, data: EditData) -> dict[str, float]:
         """What this layer could do at all, and which one it is."""
         found = data.oracle(self.used.layer, self.margin)
+        if self.used.directions != "raw" and self.used.layer in data.rewriter.seconds:
+            found["time/moments_seconds"] = data.rewriter.seconds[self.used.layer]
         return found | {"edit/layer": self.used.layer, "edit/rank": self.used.rank}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -94,6 +95,7 @@ class Rewriter:
         self.synthesis, self.sample, self.images, self.fingerprint = synthesis, sample, images, fingerprint
         self._unedited = synthesis
         self._moments: dict[int, Moment] = {}
+        self.seconds: dict[int, float] = {}
         self._taking = threading.Lock()
 
     def on(self, synthesis: Network) -> Rewriter:
@@ -127,6 +129,7 @@ class Rewriter:
         self.check_layer(layer)
         with self._taking:  # who comes while it is taken waits for it
             if layer not in self._moments:
+                began = time.perf_counter()
                 found, seen = Moment(self.channels(layer), self._unedited.device), 0
                 at_once = max(1, min(AT_ONCE, CELLS // self._unedited.side(layer) ** 2))
                 for ws in self.sample(self.images).split(at_once):
@@ -134,7 +137,7 @@ class Rewriter:
                     seen += len(ws)
                     if watch:
                         watch(seen, self.images)
-                self._moments[layer] = found
+                self._moments[layer], self.seconds[layer] = found, time.perf_counter() - began
         return self._moments[layer]
 
     @torch.no_grad()

@@ -211,8 +211,9 @@ def quality(model: SceneGenerator, count: int, seed: int) -> dict[str, float]:
         ``renderer/recall/<class>``: the share of its true pixels that the segmenter finds in either image.
     """
     factors: Factors = scenes.sample(count, model.plan.buildings, generator(seed, CHECK)).to(model.device)
-    truth, labels = scenes.render(factors, model.size)
-    drawn = torch.cat([model(factors.rows(slice(i, i + 100))) for i in range(0, count, 100)])
+    parts = [factors.rows(slice(i, i + 100)) for i in range(0, count, 100)]
+    truth, labels = (torch.cat(x) for x in zip(*(scenes.render(part, model.size) for part in parts), strict=True))
+    drawn = torch.cat([model(part) for part in parts])
     drawn = ((drawn + 1) / 2).clamp(0, 1)
     found = {"generator/mae": float((drawn - truth).abs().mean())}
     for name, images in (("generator", drawn), ("renderer", truth)):
