@@ -26,6 +26,10 @@ class History(Callback):
     """Every metric a module logs, step by step, in ``metrics.csv``.
 
     The rows travel in the checkpoint, so the file of a resumed run equals that of a straight one.
+
+    Attributes:
+        seconds: of training, those of earlier attempts included.
+        set_up: when this process was ready to train, on the clock of `time.perf_counter`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,10 +118,6 @@ class Progress(Callback):
         self._task: Any = None
         self._tenth = 0
         self._began = (0, 0.0)
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Data and module are set up in this process, whether anything is left to train or not."""
-        self.set_up = time.perf_counter()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar at the step where the run starts or goes on."""

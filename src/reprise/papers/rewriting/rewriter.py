@@ -87,6 +87,9 @@ class Rewriter:
         sample: gives the styles ``[n, slots, style]`` of so many images to take C from, always the same.
         images: how many.
         fingerprint: of the generator, for its edits.
+
+    Attributes:
+        seconds: that C took, by layer.
     """
 
     def __init__(
