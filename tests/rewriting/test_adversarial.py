@@ -191,7 +191,7 @@ def test_a_game_is_played_once_and_its_average_kept(source, tmp_path, monkeypatc
 def test_another_game_is_another_generator(source):
     plan = recipe().plan(source, 0)
     changes = (recipe(lr=1e-3), recipe({"r1": 1.0}), recipe({"half_life": 30}), recipe({"channels": [6, 6, 6, 6]}))
-    fit = SceneRecipe(**SIZES, consistency=0.0)
+    fit = SceneRecipe(**SIZES, consistency=0.0, thin=1.0)
     assert len({other.key(plan) for other in (recipe(), *changes, fit)}) == 6
     assert recipe().title == "GAN on rendered scenes, 4 steps"
     assert recipe(architecture="progan").title == "GAN on rendered scenes, 4 steps, network of progan"
@@ -205,7 +205,7 @@ def test_what_cannot_be_played_is_refused(source):
     with pytest.raises(ValidationError, match="target"):
         Game(channels=[4], target=1.5)
     with pytest.raises(ValidationError, match="GANRecipe"):
-        SceneGAN(source.spec, 0, SceneRecipe(**SIZES, consistency=0.0))
+        SceneGAN(source.spec, 0, SceneRecipe(**SIZES, consistency=0.0, thin=1.0))
 
 
 def test_rendered_images_are_segmented_without_their_factors():

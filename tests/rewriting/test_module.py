@@ -160,7 +160,7 @@ def test_a_removal_is_repeated(tmp_path):
 @pytest.fixture
 def data(tmp_path):
     source = scenes.load(name="scenes", store=no_store(tmp_path), train=300, test=60)
-    recipe = SceneRecipe([8, 8, 8, 8], 8, 8, 4, 16, 2, 4, 1e-3, 0.0, 8, seed=0)
+    recipe = SceneRecipe([8, 8, 8, 8], 8, 8, 4, 16, 2, 4, 1e-3, 0.0, 1.0, 8, seed=0)
 
     def make(edit):
         made = EditData(source, 0, recipe, edit, requests=1, contexts=3, moments=20)

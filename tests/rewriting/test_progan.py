@@ -348,8 +348,8 @@ def test_what_was_made_before_there_were_two_networks_is_the_same_still():
             state.update(name.encode() + file.get_tensor(name).numpy().tobytes())
     model, _ = SceneGenerator.load(path)
     assert model.fingerprint == state.hexdigest()[:16]
-    recipe = SceneRecipe(plan["channels"], 64, 128, 4, 16, 12000, 16, 3e-3, 0.5, 9000)
-    key = fingerprint([plan, 12000, 16, 3e-3, 0.5, 9000])
+    recipe = SceneRecipe(plan["channels"], 64, 128, 4, 16, 12000, 16, 3e-3, 0.5, 4.0, 9000)
+    key = fingerprint([plan, 12000, 16, 3e-3, 0.5, 4.0, 9000])
     assert recipe.key(model.plan) == key
     assert recipe.key(dataclasses.replace(model.plan, architecture="progan")) != key
     assert recipe.title == "regression to rendered scenes, 12000 steps (not a GAN)"

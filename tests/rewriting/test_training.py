@@ -28,6 +28,7 @@ SIZES = {
     "batch_size": 4,
     "lr": 1e-3,
     "consistency": 0.5,
+    "thin": 4.0,
     "pool": 8,
     "seed": 0,
 }
@@ -47,11 +48,17 @@ def test_rare_labels_weigh_more():
     labels = torch.zeros(1, 10, 10, dtype=torch.long)
     labels[0, 0, :4] = 3
     labels[0, 5, 5] = 5
-    weights = training.pixel_weights(labels)
+    weights = training.pixel_weights(labels, thin=4.0)
     assert weights.shape == (1, 1, 10, 10)
     assert weights[0, 0, 9, 9] == 1
     assert weights[0, 0, 0, 0] == pytest.approx((95 / 4) ** 0.6)
     assert weights[0, 0, 5, 5] == 12, "at most"
+
+
+def test_dark_windows_weigh_more_by_a_factor_and_nothing_else_changes():
+    labels = torch.arange(len(Label), dtype=torch.uint8).reshape(1, 1, -1)
+    plain, more = (training.pixel_weights(labels, thin) for thin in (1.0, 4.0))
+    assert torch.equal(more, torch.where(labels.unsqueeze(1) == Label.WINDOW, 4 * plain, plain))
 
 
 def test_dependence_on_place_is_nothing_where_features_follow_the_building(monkeypatch):
@@ -94,7 +101,9 @@ def test_a_generator_is_trained_once_and_kept(source, tmp_path, monkeypatch):
     assert not list((tmp_path / "generators").glob("*.ckpt"))
 
 
-@pytest.mark.parametrize("change", [{"steps": 4}, {"seed": 1}, {"lr": 2e-3}, {"consistency": 0.0}, {"pool": 9}])
+@pytest.mark.parametrize(
+    "change", [{"steps": 4}, {"seed": 1}, {"lr": 2e-3}, {"consistency": 0.0}, {"thin": 1.0}, {"pool": 9}]
+)
 def test_another_recipe_is_another_generator(source, tmp_path, change):
     first, other = (recipe(**part).obtain(source, 0, tmp_path, CPU) for part in ({}, change))
     assert first.fingerprint != other.fingerprint

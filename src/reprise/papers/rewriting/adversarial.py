@@ -74,14 +74,15 @@ class GANRecipe(SceneRecipe):
 
     Args:
         game: what is played.
-        sizes: all others of `SceneRecipe` but ``consistency``; ``steps``, ``batch_size`` and ``lr`` are both networks'.
+        sizes: all others of `SceneRecipe` but ``consistency`` and ``thin``; ``steps``, ``batch_size`` and ``lr`` are
+            both networks'.
     """
 
     told = False
 
     @checked
     def __init__(self, game: Game, **sizes: Any) -> None:
-        super().__init__(consistency=0.0, **sizes)
+        super().__init__(consistency=0.0, thin=1.0, **sizes)
         self.game = game
 
     @property

@@ -21,6 +21,7 @@ from reprise.papers.rewriting import artifacts, evaluation
 from reprise.papers.rewriting.datamodule import EditData
 from reprise.papers.rewriting.edits import Edit
 from reprise.papers.rewriting.evaluation import Trial
+from reprise.papers.rewriting.perceptual import lpips_outside
 from reprise.papers.rewriting.rewriter import Recipe
 from reprise.papers.rewriting.solvers import UPSAMPLES, Solution
 
@@ -159,6 +160,7 @@ class SceneEdit(pl.LightningModule):
         if self.found.losses:
             metrics |= {"edit/first_loss": self.found.losses[0], "edit/loss": self.found.losses[-1]}
         metrics |= {"time/edit_seconds": self.seconds}
+        metrics |= lpips_outside(asked.before.images, images, asked.there, self.margin)
         metrics |= datamodule.frechet(images) | datamodule.quality()
         self.result = Result(metrics, images, asked, path)
         return metrics

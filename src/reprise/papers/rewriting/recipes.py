@@ -39,6 +39,7 @@ class SceneRecipe:
         consistency: weight of the demand that features of a building do not depend on where it stands. A network
             trained on photographs meets its subjects everywhere; here each building has a room of its own, and without
             it each room its own code, so that an edit of one would leave the others as they are.
+        thin: further weight of dark windows in the loss; they are a pixel wide at 32 pixels, and blur first.
         pool: rendered scenes that it is fitted to.
         seed: of weights and order; ``None`` = that of the run modulo ``seeds``.
         seeds: how many generators the runs of a table are spread over.
@@ -63,6 +64,7 @@ class SceneRecipe:
         batch_size: PositiveInt,
         lr: PositiveFloat,
         consistency: NonNegativeFloat,
+        thin: PositiveFloat,
         pool: PositiveInt,
         seed: NonNegativeInt | None = None,
         seeds: PositiveInt = 3,
@@ -72,7 +74,7 @@ class SceneRecipe:
         self.channels, self.style, self.hidden = channels, style, hidden
         self.object_layers, self.colours_from = object_layers, colours_from
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
-        self.consistency, self.pool = consistency, pool
+        self.consistency, self.thin, self.pool = consistency, thin, pool
         self.seed, self.seeds, self.retrain, self.architecture = seed, seeds, retrain, architecture
 
     @property
@@ -111,7 +113,8 @@ class SceneRecipe:
 
     def key(self, plan: Plan) -> str:
         """Identity of a trained generator: what it is and how it was trained."""
-        return fingerprint([plan.identity, self.steps, self.batch_size, self.lr, self.consistency, self.pool])
+        fit = [self.steps, self.batch_size, self.lr, self.consistency, self.thin, self.pool]
+        return fingerprint([plan.identity, *fit])
 
     def obtain(self, source: Scenes, run_seed: int, cache_dir: Path, device: torch.device) -> SceneGenerator:
         """The generator, trained only if none is at hand; trained ones are kept in ``cache_dir`` for other runs."""

@@ -26,6 +26,7 @@ from reprise.schedules import cosine
 
 POOL, CHECK = 1, 2  # what randomness is for
 RARE = 0.6  # power of how rare a label is; windows are small and few, and blur first
+FIT = 2.0  # weight of the distance to the rendered image, beside that of generator.consistency
 
 
 class ScenePool(pl.LightningDataModule):
@@ -50,7 +51,7 @@ class ScenePool(pl.LightningDataModule):
         parts = [scenes.render(self.factors.rows(slice(i, i + 500)), size) for i in range(0, count, 500)]
         images, labels = (torch.cat(part) for part in zip(*parts, strict=True))
         self.images = 2 * images - 1
-        self.weights = pixel_weights(labels)
+        self.labels = labels.byte()
         self.protocol = {"scenes": count, "size": size, "buildings": self.source.buildings}
 
     def train_dataloader(self) -> DataLoader:
@@ -72,15 +73,21 @@ def scenes_of(source: Source) -> Scenes:
     return source
 
 
-def pixel_weights(labels: Tensor) -> Tensor:
-    """Weights ``[n, 1, s, s]``: the rarer a pixel's label the higher, at most twelve times the commonest one's."""
+def pixel_weights(labels: Tensor, thin: float) -> Tensor:
+    """Weights ``[n, 1, s, s]``: the rarer a pixel's label the higher, at most twelve times the commonest one's.
+
+    Args:
+        labels: ``[n, s, s]``.
+        thin: further weight of dark windows.
+    """
     share = torch.bincount(labels.flatten(), minlength=len(Label)).float() / labels.numel()
     weight = (share.max() / share.clamp_min(1e-6)).pow(RARE).clamp_max(12.0)
-    return weight[labels].unsqueeze(1)
+    weight[Label.WINDOW] *= thin
+    return weight[labels.long()].unsqueeze(1)
 
 
 class SceneFit(pl.LightningModule):
-    """Adam on the weighted l1 and squared distance to the rendered images.
+    """Adam on the weighted l1 distance to the rendered images; a squared one would blur what is thin.
 
     Args:
         spec: the scenes.
@@ -119,7 +126,8 @@ class SceneFit(pl.LightningModule):
         """Put the images on the device."""
         data: ScenePool = self.trainer.datamodule
         self.factors = data.factors.to(self.device)
-        self.images, self.weights = data.images.to(self.device), data.weights.to(self.device)
+        self.images = data.images.to(self.device)
+        self.weights = pixel_weights(data.labels.to(self.device), self.recipe.thin)
 
     def steps_of(self, number: int) -> range:
         """The steps of a round of this epoch; none once all are done."""
@@ -140,7 +148,7 @@ class SceneFit(pl.LightningModule):
             rows = torch.randint(0, len(self.images), (self.recipe.batch_size,), generator=draw).to(self.device)
             factors = self.factors.rows(rows)
             apart = self.model(factors) - self.images[rows]
-            fit = ((apart.abs() + apart.square()) * self.weights[rows]).mean()
+            fit = FIT * (apart.abs() * self.weights[rows]).mean()
             moved = dependence_on_place(self.model, factors) if self.recipe.consistency else fit.new_zeros(())
             optimizer.zero_grad(set_to_none=True)
             (fit + self.recipe.consistency * moved).backward()
