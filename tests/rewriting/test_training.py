@@ -188,6 +188,8 @@ def test_quality_names_every_class():
         assert f"generator/recall/{label.name.lower()}" in found
     assert found["renderer/recall/sky"] > 0.99
     assert found["renderer/recall/dome"] > 0.7
+    below = [found[f"renderer/recall/{x.name.lower()}"] - found[f"generator/recall/{x.name.lower()}"] for x in Label]
+    assert found["generator/shortfall"] == pytest.approx(max(below), abs=1e-6)
     one = training.quality(model, 1, 0)
     assert all(map(math.isfinite, one.values()))
     assert len(one) < len(found), "one scene does not show everything, and of what it does not nothing is said"

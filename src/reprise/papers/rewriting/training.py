@@ -215,8 +215,9 @@ def quality(model: SceneGenerator, count: int, seed: int) -> dict[str, float]:
     """How the generator draws scenes that it was not fitted to, beside the renderer's own images.
 
     Returns:
-        ``generator/mae`` on 0..1, and for each class that is there ``generator/recall/<class>`` and
-        ``renderer/recall/<class>``: the share of its true pixels that the segmenter finds in either image.
+        ``generator/mae`` on 0..1; for each class that is there ``generator/recall/<class>`` and
+        ``renderer/recall/<class>``: the share of its true pixels that the segmenter finds in either image; and
+        ``generator/shortfall``: how far the former is below the latter for the class where that is most.
     """
     factors: Factors = scenes.sample(count, model.plan.buildings, generator(seed, CHECK)).to(model.device)
     parts = [factors.rows(slice(i, i + 100)) for i in range(0, count, 100)]
@@ -224,8 +225,10 @@ def quality(model: SceneGenerator, count: int, seed: int) -> dict[str, float]:
     drawn = torch.cat([model(part) for part in parts])
     drawn = ((drawn + 1) / 2).clamp(0, 1)
     found = {"generator/mae": float((drawn - truth).abs().mean())}
-    for name, images in (("generator", drawn), ("renderer", truth)):
-        shares = recall(scenes.segment(factors, images), labels, len(Label))
-        for label in labels.unique().tolist():
-            found[f"{name}/recall/{Label(label).name.lower()}"] = float(shares[label])
+    there = labels.unique()
+    shares = [recall(scenes.segment(factors, images), labels, len(Label))[there] for images in (drawn, truth)]
+    for name, known in zip(("generator", "renderer"), shares, strict=True):
+        for label, share in zip(there.tolist(), known.tolist(), strict=True):
+            found[f"{name}/recall/{Label(label).name.lower()}"] = share
+    found["generator/shortfall"] = float((shares[1] - shares[0]).max())
     return found
