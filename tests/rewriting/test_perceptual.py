@@ -27,7 +27,8 @@ def network(tmp_path_factory):
         torch.manual_seed(0)
         weights().parent.mkdir(parents=True)
         torch.save(alexnet().state_dict(), weights())
-        yield weights()
+        yield
+        weights().unlink()  # 240 MB
 
 
 def images(seed: int) -> torch.Tensor:
@@ -67,10 +68,25 @@ def test_it_is_a_mean_over_images_however_many_are_taken_at_once(network, monkey
 
 def test_images_out_of_range_are_cut_and_broken_ones_are_told(network):
     before, there = images(0), marked()
-    assert lpips_outside(before.clamp_min(0.5) * 2, before.clamp_min(0.5) * 3, there, 0)["collateral/lpips"] >= 0
+    far = 2 + before.abs()
+    assert lpips_outside(far, far + 1, there, 0) == {"collateral/lpips": 0.0}
+    assert lpips_outside(-far, -far - 1, there, 0) == {"collateral/lpips": 0.0}
     broken = before.clone()
     broken[0, 0, 0, 0] = math.nan
-    assert math.isnan(lpips_outside(before, broken, there, 0)["collateral/lpips"])
+    for pair in ((before, broken), (broken, before)):
+        assert math.isnan(lpips_outside(*pair, there, 0)["collateral/lpips"])
+
+
+def test_nothing_is_told_of_images_that_are_too_small(network):
+    before, there = images(0), marked()
+    assert lpips_outside(before[..., :31, :31], -before[..., :31, :31], there[..., :31, :31], 0) == {}
+    assert lpips_outside(before, -before, there, 0) != {}
+
+
+def test_random_numbers_are_drawn_as_without_it(network):
+    state = torch.get_rng_state()
+    lpips_outside(images(0), images(1), marked(), 0)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_damaged_file_is_left_out_with_a_warning(none_at_hand, caplog):

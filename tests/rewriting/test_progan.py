@@ -337,8 +337,8 @@ def test_files_say_which_network_it_is(tmp_path, generator):
         SceneGenerator.load(path)
 
 
-def test_what_was_made_before_there_were_two_networks_is_the_same_still():
-    """The shipped file has no architecture in its plan; its fingerprint and recipe are as they were."""
+def test_the_usual_network_is_not_named_in_a_file():
+    """What was made before there were two keeps its fingerprint."""
     path = SHIPPED / "scenes_32.safetensors"
     with safe_open(path, framework="pt") as file:
         plan = json.loads(file.metadata()["plan"])

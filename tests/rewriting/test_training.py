@@ -10,13 +10,16 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
+from reprise import building
+from reprise.config import resolved
 from reprise.data import scenes
 from reprise.data.scenes import Label
 from reprise.data.store import FileStore
 from reprise.errors import UserError
 from reprise.papers.rewriting import recipes, training
 from reprise.papers.rewriting.generator import Plan, SceneGenerator
-from reprise.papers.rewriting.recipes import SceneRecipe
+from reprise.papers.rewriting.recipes import SHIPPED, SceneRecipe
+from reprise.randomness import generator
 
 SIZES = {
     "channels": [6, 6, 6, 6],
@@ -48,17 +51,33 @@ def test_rare_labels_weigh_more():
     labels = torch.zeros(1, 10, 10, dtype=torch.long)
     labels[0, 0, :4] = 3
     labels[0, 5, 5] = 5
-    weights = training.pixel_weights(labels, thin=4.0)
-    assert weights.shape == (1, 1, 10, 10)
-    assert weights[0, 0, 9, 9] == 1
-    assert weights[0, 0, 0, 0] == pytest.approx((95 / 4) ** 0.6)
-    assert weights[0, 0, 5, 5] == 12, "at most"
+    weights = training.label_weights(labels, thin=4.0)
+    assert weights.shape == (len(Label),)
+    assert weights[0] == 1
+    assert weights[3] == pytest.approx((95 / 4) ** 0.6)
+    assert weights[5] == 12, "at most"
 
 
-def test_dark_windows_weigh_more_by_a_factor_and_nothing_else_changes():
-    labels = torch.arange(len(Label), dtype=torch.uint8).reshape(1, 1, -1)
-    plain, more = (training.pixel_weights(labels, thin) for thin in (1.0, 4.0))
-    assert torch.equal(more, torch.where(labels.unsqueeze(1) == Label.WINDOW, 4 * plain, plain))
+def test_dark_windows_weigh_more_by_a_factor_beyond_the_cap_too():
+    labels = torch.zeros(1, 10, 10, dtype=torch.uint8)
+    labels[0, 0, 0] = Label.WINDOW
+    plain, more = (training.label_weights(labels, thin) for thin in (1.0, 4.0))
+    assert plain[Label.WINDOW] == 12
+    assert more[Label.WINDOW] == 48
+    assert torch.equal(more.index_fill(0, torch.tensor(Label.WINDOW), 12), plain)
+
+
+def test_the_loss_is_the_weighted_l1_distance(source):
+    """That of the first step by hand, from the same weights and scenes."""
+    asked = recipe(steps=1, consistency=0.0)
+    data, fit = training.ScenePool(source, 0, 8), training.SceneFit(source.spec, 0, asked)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    pl.Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, **quiet).fit(fit, datamodule=data)
+    rows = torch.randint(0, 8, (4,), generator=generator(0, training.CHECK, 0))
+    with torch.no_grad():
+        apart = SceneGenerator(asked.plan(source, 0))(data.factors.rows(rows)) - data.images[rows]
+    weights = training.label_weights(data.labels, asked.thin)[data.labels[rows].long()].unsqueeze(1)
+    assert fit.losses == [pytest.approx(float(2 * (apart.abs() * weights).mean()))]
 
 
 def test_dependence_on_place_is_nothing_where_features_follow_the_building(monkeypatch):
@@ -179,6 +198,15 @@ def test_training_falls_and_goes_on_where_it_was_stopped(source, tmp_path):
     assert rest.losses == straight.losses
     for one, other in zip(rest.parameters(), straight.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_shipped_generator_is_the_one_that_is_asked_for():
+    """Otherwise everyone would train one before their first edit."""
+    config = resolved(harness.compose("method=rewriting"))
+    data = building.datamodule(config, building.source(config))
+    _, about = SceneGenerator.load(SHIPPED / "scenes_32.safetensors")
+    assert about["recipe"] == data.recipe.key(data.recipe.plan(data.source, data.seed))
+    assert about["quality"]["generator/shortfall"] < 0.05, "no class is drawn much worse than it could be told"
 
 
 def test_quality_names_every_class():

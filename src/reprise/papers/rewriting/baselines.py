@@ -35,7 +35,7 @@ class Tuned:
 class FinetuneAll(SceneEdit):
     """Adam on all weights of the synthesis network, for one image with the copy pasted into its pixels.
 
-    The paper's baseline adds a perceptual distance, for which the suite has no weights at hand.
+    The paper's baseline adds a perceptual distance, whose network has weights that the suite does not ship.
 
     Args:
         spec, seed, margin, stops: see `SceneEdit`.

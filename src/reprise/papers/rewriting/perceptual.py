@@ -20,6 +20,7 @@ from reprise.papers.rewriting.metrics import grown
 log = logging.getLogger("reprise")
 
 PIXELS = 2**22  # at once
+SMALLEST = 32  # pixels; nothing of a smaller image is left in AlexNet's last layers
 
 
 def weights() -> Path:
@@ -37,17 +38,20 @@ def lpips_outside(before: Tensor, after: Tensor, there: Tensor, margin: int) -> 
         margin: pixels around them that do not count.
 
     Returns:
-        ``collateral/lpips``, a mean over images, NaN where one is not finite; nothing without the network's weights.
+        ``collateral/lpips``, a mean over images, NaN where one is not finite; nothing without the network's weights,
+        and of images that are too small for it.
     """
-    if not weights().is_file():
+    if before.shape[-1] < SMALLEST or not weights().is_file():
         return {}
-    if not after.isfinite().all():
+    if not (before.isfinite().all() and after.isfinite().all()):
         return {"collateral/lpips": math.nan}
     try:
-        lpips = LearnedPerceptualImagePatchSimilarity("alex").to(before.device)
+        with torch.random.fork_rng(devices=[]):  # it draws weights before it reads them
+            lpips = LearnedPerceptualImagePatchSimilarity("alex")
     except Exception as error:  # whatever a file that is cut short or is something else makes torch raise
         log.warning("%s cannot be read, and LPIPS is left out (%s)", weights(), " ".join(str(error).split())[:120])
         return {}
+    lpips.to(before.device)
     after = torch.where(grown(there, margin).unsqueeze(1), before, after)
     at_once = max(1, PIXELS // before.shape[-1] ** 2)
     for one, other in zip(before.split(at_once), after.split(at_once), strict=True):

@@ -39,7 +39,7 @@ class SceneRecipe:
         consistency: weight of the demand that features of a building do not depend on where it stands. A network
             trained on photographs meets its subjects everywhere; here each building has a room of its own, and without
             it each room its own code, so that an edit of one would leave the others as they are.
-        thin: further weight of dark windows in the loss; they are a pixel wide at 32 pixels, and blur first.
+        thin: further weight of dark windows in the loss; at 32 pixels they are one wide, and blur before all else.
         pool: rendered scenes that it is fitted to.
         seed: of weights and order; ``None`` = that of the run modulo ``seeds``.
         seeds: how many generators the runs of a table are spread over.

@@ -73,17 +73,17 @@ def scenes_of(source: Source) -> Scenes:
     return source
 
 
-def pixel_weights(labels: Tensor, thin: float) -> Tensor:
-    """Weights ``[n, 1, s, s]``: the rarer a pixel's label the higher, at most twelve times the commonest one's.
+def label_weights(labels: Tensor, thin: float) -> Tensor:
+    """Weights of pixels by label ``[labels]``: the rarer the higher, at most twelve times the commonest one's.
 
     Args:
         labels: ``[n, s, s]``.
-        thin: further weight of dark windows.
+        thin: factor on that of dark windows.
     """
     share = torch.bincount(labels.flatten(), minlength=len(Label)).float() / labels.numel()
     weight = (share.max() / share.clamp_min(1e-6)).pow(RARE).clamp_max(12.0)
     weight[Label.WINDOW] *= thin
-    return weight[labels.long()].unsqueeze(1)
+    return weight
 
 
 class SceneFit(pl.LightningModule):
@@ -123,11 +123,11 @@ class SceneFit(pl.LightningModule):
         return torch.optim.Adam(self.model.parameters(), lr=self.recipe.lr, betas=(0.9, 0.99), fused=True)
 
     def on_fit_start(self) -> None:
-        """Put the images on the device."""
+        """Put the images on the device, with what they show and how much it counts."""
         data: ScenePool = self.trainer.datamodule
         self.factors = data.factors.to(self.device)
-        self.images = data.images.to(self.device)
-        self.weights = pixel_weights(data.labels.to(self.device), self.recipe.thin)
+        self.images, self.labels = data.images.to(self.device), data.labels.to(self.device)
+        self.weights = label_weights(data.labels, self.recipe.thin).to(self.device)
 
     def steps_of(self, number: int) -> range:
         """The steps of a round of this epoch; none once all are done."""
@@ -148,7 +148,8 @@ class SceneFit(pl.LightningModule):
             rows = torch.randint(0, len(self.images), (self.recipe.batch_size,), generator=draw).to(self.device)
             factors = self.factors.rows(rows)
             apart = self.model(factors) - self.images[rows]
-            fit = FIT * (apart.abs() * self.weights[rows]).mean()
+            weights = self.weights[self.labels[rows].long()].unsqueeze(1)
+            fit = FIT * (apart.abs() * weights).mean()
             moved = dependence_on_place(self.model, factors) if self.recipe.consistency else fit.new_zeros(())
             optimizer.zero_grad(set_to_none=True)
             (fit + self.recipe.consistency * moved).backward()
