@@ -8,7 +8,7 @@ from pathlib import Path
 from reprise.evidence import Record
 from reprise.layout import scales_of
 from reprise.panels import seeds_of
-from reprise.papers.rewriting.sweep_figures import BEST, HARM, RANK_TWO, SUCCESS, mean_of, of_rank_two, rules
+from reprise.papers.rewriting.sweep_figures import BEST, HARM, HIGHER, SUCCESS, mean_of, of_higher_rank, rules
 from reprise.report.charts import Axis, Chart, Panel, Picture, Series, axis_over, lines, present, short, spread
 from reprise.report.common import method_series
 from reprise.report.stills import still
@@ -34,11 +34,11 @@ def tradeoff_chart(reported: Reported, records: Sequence[Record], scale: str) ->
     if not there:
         return None
     panels, everything, looks = [], [], method_series(reported)
-    entries = [*looks.values(), Series(RANK_TWO, looks["rewriting"].colour, "triangle-up")]
+    entries = [*looks.values(), Series(HIGHER, looks["rewriting"].colour, "triangle-up")]
     for edit, methods in there.items():
         named = {reported.display.methods[name]: runs for name, runs in methods.items()}
-        if two := of_rank_two(records, methods.get("rewriting", ())):
-            named[RANK_TWO] = two
+        if higher := of_higher_rank(records, methods.get("rewriting", ())):
+            named[HIGHER] = higher
         rows = []
         for name, runs in named.items():
             success = spread([run.metrics[SUCCESS] for run in runs], ".3f", 0.5)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SUCCESS, HARM, BEST = "edit/success", "collateral/l1_outside", "ceiling/success"
 FEWEST = 3  # methods of a panel
 PANEL = 2.6  # inches
-RANK_TWO = "The same of rank two"
+HIGHER = "The same of a higher rank"
 SHOWN = {  # rules whose edits are shown, and the method that does each best in the paper's own terms
     "dome -> spire": "rewriting",
     "flat -> dome": "rewriting",
@@ -50,14 +50,20 @@ def rules(reported: Reported, records: Sequence[Record], scale: str) -> dict[str
     return {edit: methods for edit, methods in sorted(found.items()) if len(methods) >= FEWEST}
 
 
-def of_rank_two(records: Sequence[Record], one: Sequence[Record]) -> list[Record]:
-    """The runs of the same method, rule and seeds with two directions, where those that stand for it have one."""
+def of_higher_rank(records: Sequence[Record], one: Sequence[Record]) -> list[Record]:
+    """The runs of the same method, rule and seeds with most directions, where those that stand for it have one."""
     if not one or one[0].settings.get("recipe.rank") != 1:
         return []
     first, seeds = one[0], {run.seed for run in one}
-    same = [r for r in records if (r.method, r.scale, r.protocol) == (first.method, first.scale, first.protocol)]
-    two = [r for r in same if r.settings.get("recipe.rank") == 2 and r.metric(SUCCESS) is not None]
-    return two if {r.seed for r in two} == seeds and len(two) == len(seeds) else []
+    by_rank: dict[int, list[Record]] = defaultdict(list)
+    for run in records:
+        same = (run.method, run.scale, run.protocol) == (first.method, first.scale, first.protocol)
+        if same and run.metric(SUCCESS) is not None:
+            by_rank[run.settings.get("recipe.rank", 1)].append(run)
+    for _, runs in sorted(by_rank.items(), reverse=True):
+        if {r.seed for r in runs} == seeds and len(runs) == len(seeds):
+            return runs if runs[0].settings.get("recipe.rank") != 1 else []
+    return []
 
 
 def mean_of(runs: Sequence[Record], metric: str) -> float:
@@ -85,11 +91,11 @@ def tradeoff_figure(reported: Reported, records: Sequence[Record], scale: str) -
             )
             point = mean_of(runs, HARM), mean_of(runs, SUCCESS)
             ax.plot(*point, style.marker, ms=8, color=style.colour, label=reported.display.methods[name])
-        if two := of_rank_two(records, methods.get("rewriting", ())):
-            at = ([r.metrics[metric] for r in two] for metric in (HARM, SUCCESS))
-            colour, point = chosen["rewriting"].colour, (mean_of(two, HARM), mean_of(two, SUCCESS))
+        if higher := of_higher_rank(records, methods.get("rewriting", ())):
+            at = ([r.metrics[metric] for r in higher] for metric in (HARM, SUCCESS))
+            colour, point = chosen["rewriting"].colour, (mean_of(higher, HARM), mean_of(higher, SUCCESS))
             ax.plot(*at, "o", ms=2, alpha=0.4, color=colour)
-            ax.plot(*point, "o", ms=8, mfc="white", mew=2, color=colour, label=RANK_TWO)
+            ax.plot(*point, "o", ms=8, mfc="white", mew=2, color=colour, label=HIGHER)
         everything = [run for runs in methods.values() for run in runs]
         ax.axhline(mean_of(everything, BEST), color=GREY, linestyle="--", linewidth=1)
         ax.set_xlim(left=0)
