@@ -231,6 +231,8 @@ def test_a_sweep_is_a_line_per_method_and_grey_lines_for_references(reported):
     assert list(named(fits)) == ["Ours", "Base"]
     assert (accuracy.get_xscale(), accuracy.get_yscale(), fits.get_yscale()) == ("log", "linear", "log")
     assert [text.get_text() for text in accuracy.get_xticklabels()] == ["10", "100", "1,000"]
+    assert {float(text.get_text()) for text in fits.get_yticklabels()} > {10, 100, 1000}, "plain numbers"
+    assert not any(text.get_text() for text in fits.get_yticklabels(minor=True))
 
 
 def test_axes_are_plain_where_the_values_lie_close_together(reported):

@@ -179,7 +179,7 @@ def curve_figure(reported: Reported, curve: Curve, records: Sequence[Record], sc
             _curve_panel(ax, reported, curve, column, references, runs)
             label(ax, f"{dataset}: {column.label}", curve.label)
             _across(ax, [r.facts[curve.by] for r in everything])
-            ax.set_yscale(level_scale(values(everything, column.metric), [float(ax.dataLim.ymin)]))
+            _up(ax, level_scale(values(everything, column.metric), [float(ax.dataLim.ymin)]))
     for ax in axes.ravel():
         _ticks(ax, sorted({r.facts[curve.by] for r in everything}))
     points = [some for runs in found.values() for some in curve_points(reported, curve, runs).values()]
@@ -220,6 +220,18 @@ def _across(ax: Axes, numbers: Sequence[float]) -> None:
         ax.set_xscale("log")
     elif kind == "symlog":
         ax.set_xscale("symlog", linthresh=min(number for number in numbers if number > 0))
+
+
+def _up(ax: Axes, kind: str) -> None:
+    """The scale upwards; a logarithmic one within two decades has ticks between them, and all are plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set_yscale(kind)
+    if kind == "log":
+        low, high = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _ticks(ax: Axes, steps: Sequence[float]) -> None:
