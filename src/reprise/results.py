@@ -121,7 +121,11 @@ def _by_condition(
             rows = tuple((name, *row(runs)) for name, runs in named)
             plain = [runs[0].method for _, runs in named if not runs[0].variant]
             twice = len(set(plain)) < len(plain)
-            notes = ("Where a method stands twice, claims are judged on its first row.",) if twice else ()
+            notes = (
+                ("Where a method stands twice, its first row counts for claims that name no settings.",)
+                if twice
+                else ()
+            )
             twins = sum((d, c) == (dataset, condition) for d, c, _ in sites) > 1
             caption = condition + (f" (protocol {protocol[:6]})" if twins else "")
             name, behind = f"{title}: {dataset}, {scale} scale", _groups(runs for _, runs in named)

@@ -74,7 +74,7 @@ def scenes_of(source: Source) -> Scenes:
 
 
 def label_weights(labels: Tensor, thin: float) -> Tensor:
-    """Weights of pixels by label ``[labels]``: the rarer the higher, at most twelve times the commonest one's.
+    """Weights of pixels by label ``[labels]``: the rarer the higher, up to twelve times the commonest before ``thin``.
 
     Args:
         labels: ``[n, s, s]``.
