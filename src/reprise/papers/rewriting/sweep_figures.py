@@ -54,16 +54,14 @@ def of_higher_rank(records: Sequence[Record], one: Sequence[Record]) -> list[Rec
     """The runs of the same method, rule and seeds with most directions, where those that stand for it have one."""
     if not one or one[0].settings.get("recipe.rank") != 1:
         return []
-    first, seeds = one[0], {run.seed for run in one}
+    first, seeds = one[0], sorted(run.seed for run in one)
     by_rank: dict[int, list[Record]] = defaultdict(list)
     for run in records:
         same = (run.method, run.scale, run.protocol) == (first.method, first.scale, first.protocol)
-        if same and run.metric(SUCCESS) is not None:
-            by_rank[run.settings.get("recipe.rank", 1)].append(run)
-    for _, runs in sorted(by_rank.items(), reverse=True):
-        if {r.seed for r in runs} == seeds and len(runs) == len(seeds):
-            return runs if runs[0].settings.get("recipe.rank") != 1 else []
-    return []
+        if same and run.settings["recipe.rank"] > 1 and run.metric(SUCCESS) is not None:
+            by_rank[run.settings["recipe.rank"]].append(run)
+    full = [rank for rank, runs in by_rank.items() if sorted(run.seed for run in runs) == seeds]
+    return by_rank[max(full)] if full else []
 
 
 def mean_of(runs: Sequence[Record], metric: str) -> float:
